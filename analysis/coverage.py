@@ -1,0 +1,66 @@
+"""How much of a plan has been run: expected, done, diverged, failed and missing, per arm."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .errors import RecordsError
+from .records import DIVERGED, load, load_manifest
+
+STATES = ("done", "diverged", "failed", "missing")
+"""What a planned run can be, for whoever looks at the folder afterwards."""
+
+
+def coverage(folder: str | Path) -> pd.DataFrame:
+    """Return one row an arm: arm, expected, done, diverged, failed, missing.
+
+    done: finished with numbers to the end. diverged: finished, with NaN or inf on the way. failed:
+    no records, but a failure report. missing: neither. The four sum to expected. Arms
+    are in the order of the manifest.
+
+    Raises RecordsError as `load` does, and for an unreadable failure report.
+    """
+    states = run_states(folder)
+    counts = pd.crosstab(states["arm"], states["state"])
+    counts = counts.reindex(index=states["arm"].unique(), columns=list(STATES), fill_value=0)
+    counts.insert(0, "expected", counts.sum(axis=1))
+    counts.columns.name = None
+    return counts.rename_axis("arm").reset_index()
+
+
+def run_states(folder: str | Path) -> pd.DataFrame:
+    """Return one row a planned run: run, arm, state (one of STATES)."""
+    manifest = load_manifest(folder)
+    arms = {run: spec["arm"] for run, spec in manifest["runs"].items()}
+    frame = load(folder)
+    done = set(frame["run"].unique())
+    diverged = set(frame.loc[frame["measure"] == DIVERGED, "run"].unique())
+    failed = {run for report in failures(folder) for run in report["runs"]}
+
+    def state(run: str) -> str:
+        if run in diverged:
+            return "diverged"
+        if run in done:
+            return "done"
+        return "failed" if run in failed else "missing"
+
+    rows = {"run": list(arms), "arm": list(arms.values()), "state": [state(run) for run in arms]}
+    return pd.DataFrame(rows)
+
+
+def failures(folder: str | Path) -> list[dict[str, Any]]:
+    """Return the failure reports, oldest name first: runs, error, traceback."""
+    reports = []
+    for path in sorted((Path(folder) / "failures").glob("[!.]*.json")):
+        try:
+            reports.append(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise RecordsError(
+                f"{path} cannot be read ({error}). Delete it, then `mtofront resume {folder}` "
+                f"mends the folder"
+            ) from error
+    return reports

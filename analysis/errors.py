@@ -1,0 +1,11 @@
+"""What can go wrong: results that cannot be read, and results that cannot be judged."""
+
+from __future__ import annotations
+
+
+class RecordsError(ValueError):
+    """A results folder that cannot be read, with the file and what mends it."""
+
+
+class ComparisonError(ValueError):
+    """Readable results that do not allow a comparison, with the rule and what was found."""

@@ -1,0 +1,156 @@
+"""Verdicts for results from elsewhere: a table with one row a run and one column a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .errors import ComparisonError, RecordsError
+from .normalisation import fit
+from .records import DIVERGED, PASSES
+from .selection import Runs, group_names
+from .settings import Settings
+from .verdict import Comparison, check_baseline, judge_runs
+
+RESERVED = ("arm", "seed", "run", "method", "problem", "lr", DIVERGED, PASSES)
+"""Columns of a table that are never tasks; so are those that start with w_."""
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Return the table in a .csv or .parquet file, as `judge_table` takes it.
+
+    Raises RecordsError for a file that is not there, cannot be read or has another ending.
+    """
+    source = Path(path)
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".csv": pd.read_csv,
+        ".parquet": pd.read_parquet,
+    }
+    if source.suffix not in readers:
+        raise RecordsError(f"{source}: a table ends in {' or '.join(readers)}")
+    try:
+        return readers[source.suffix](source)
+    except (OSError, ValueError) as error:
+        raise RecordsError(f"{source} cannot be read ({error})") from error
+
+
+def compare_table(
+    table: pd.DataFrame,
+    *,
+    baseline: str = "scalarization",
+    tasks: Sequence[str] | None = None,
+    equivalence: float = 0.02,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return verdict rows for a table of results from elsewhere; see `judge_table`."""
+    settings = Settings(
+        baseline=baseline, equivalence=equivalence, confidence=confidence, seed=seed
+    )
+    return judge_table(table, settings, tasks).rows
+
+
+def judge_table(
+    table: pd.DataFrame, settings: Settings | None = None, tasks: Sequence[str] | None = None
+) -> Comparison:
+    """Return the comparison for a table with one row a run.
+
+    Columns: arm, seed (integers), one a task (smaller is better: flip the sign of an accuracy).
+    Optional: run (a unique name), diverged (true or false), backward_passes, and w_<task>, the
+    fixed weights of the baseline's runs. Without weights each run counts as a point of the grid by
+    itself. tasks: the task columns; by default all columns that have no other meaning here.
+
+    A table holds one loss a run and task, so selection and report look at the same numbers: a
+    winner is then partly a lucky one, and verdicts are kinder to whoever had more tries.
+
+    Raises ComparisonError for missing columns, losses that are not finite in a run that is not
+    marked as diverged, or no finished run of the baseline.
+    """
+    chosen = settings or Settings()
+    names = _tasks(table, tasks)
+    runs = _run_table(table, names)
+    check_baseline(runs, chosen.baseline)
+    finished = ~runs["diverged"].to_numpy(dtype=bool)
+    losses = _losses(table, names, finished)
+    own = finished & (runs["arm"] == chosen.baseline).to_numpy()
+    unit = fit(names, losses[own], runs["seed"].to_numpy()[own])
+    points = Runs(
+        tasks=names,
+        run=runs.index.to_numpy(dtype=object),
+        arm=runs["arm"].to_numpy(dtype=object),
+        seed=runs["seed"].to_numpy(dtype=np.int64),
+        group=runs["group"].to_numpy(dtype=object),
+        step=np.zeros(len(runs), dtype=np.int64),
+        select=losses,
+        report=losses,
+    )
+    return judge_runs(points.where(finished), runs, unit, chosen)
+
+
+def _tasks(table: pd.DataFrame, tasks: Sequence[str] | None) -> tuple[str, ...]:
+    """The task columns, checked to be there and to hold numbers."""
+    missing = [name for name in ("arm", "seed", *(tasks or ())) if name not in table.columns]
+    if missing:
+        raise ComparisonError(
+            f"a table of runs needs the columns {missing}; found {list(table.columns)}"
+        )
+    rest = [str(c) for c in table.columns if c not in RESERVED and not str(c).startswith("w_")]
+    names = tuple(tasks) if tasks is not None else tuple(rest)
+    if not names:
+        raise ComparisonError(
+            f"a table of runs needs one column a task beside arm and seed; found "
+            f"{list(table.columns)}"
+        )
+    words = [name for name in names if not pd.api.types.is_numeric_dtype(table[name])]
+    if words:
+        raise ComparisonError(
+            f"a task's column holds one loss a run; the columns {words} hold something else. Leave "
+            f"them out, or name the task columns"
+        )
+    return names
+
+
+def _run_table(table: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
+    """The run table of `selection.run_table`, from a table with one row a run."""
+    if not pd.api.types.is_integer_dtype(table["seed"]):
+        raise ComparisonError(
+            f"the column seed holds whole numbers; found {table['seed'].dtype} values"
+        )
+    names = table["run"] if "run" in table else pd.Series(range(len(table)), index=table.index)
+    names = names.astype(str)
+    if names.duplicated().any():
+        raise ComparisonError(
+            f"a table has one row a run; the run {names[names.duplicated()].iloc[0]!r} has several"
+        )
+    weights = [f"w_{task}" for task in tasks]
+    given = set(weights) <= set(table.columns)
+    values = table[weights].to_numpy(np.float64) if given else np.full((len(table), 1), np.nan)
+    diverged = table[DIVERGED] if DIVERGED in table else pd.Series(False, index=table.index)
+    passes = table[PASSES] if PASSES in table else pd.Series(np.nan, index=table.index)
+    columns = {
+        "arm": table["arm"].astype(str).to_numpy(dtype=object),
+        "seed": table["seed"].to_numpy(np.int64),
+        "group": group_names(values, names.tolist()),
+        "diverged": diverged.to_numpy(dtype=bool),
+        PASSES: passes.to_numpy(np.float64),
+    }
+    return pd.DataFrame(columns, index=pd.Index(names, name="run"))
+
+
+def _losses(
+    table: pd.DataFrame, tasks: Sequence[str], finished: np.ndarray[tuple[int], np.dtype[np.bool_]]
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """The losses (n, T), checked to be finite for finished runs."""
+    losses = table[list(tasks)].to_numpy(np.float64)
+    bad = np.argwhere(~np.isfinite(losses) & finished[:, None])
+    if len(bad):
+        row, column = bad[0]
+        raise ComparisonError(
+            f"a finished run has a finite loss for each task; found {losses[row, column]} for task "
+            f"{tasks[column]!r} in row {row} (arm {table['arm'].iloc[row]!r}, seed "
+            f"{table['seed'].iloc[row]}). Give the table a column `diverged` that is true there"
+        )
+    return losses

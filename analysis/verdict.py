@@ -1,0 +1,178 @@
+"""The verdict on each arm: does it beat, match or trail the tuned baseline, and how surely?"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from .effort import equivalent_runs
+from .errors import ComparisonError
+from .interval import interval
+from .normalisation import Normalisation, fit
+from .records import PASSES
+from .seeds import compare_seeds, other_arms, seeds_left_out
+from .selection import Runs, evaluations, last_losses, points, run_table, select, tasks_of
+from .settings import Settings
+
+COLUMNS = (
+    "arm", "verdict", "margin", "low", "high", "hypervolume_ratio", "equivalent_runs", "runs",
+    "backward_passes",
+)  # fmt: skip
+VERDICTS = ("beats", "matches", "worse", "inconclusive")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison, with everything that it rests on.
+
+    rows: the verdicts, one row an arm other than the baseline, with COLUMNS. margins: one row an
+    arm and seed, with `seeds.COLUMNS`. left_out: for each arm the seeds that could not be compared.
+    runs: every finished run at its checkpoint, in the problem's own losses.
+    """
+
+    rows: pd.DataFrame
+    margins: pd.DataFrame
+    normalisation: Normalisation
+    settings: Settings
+    runs: Runs
+    left_out: dict[str, list[int]]
+
+
+def compare(
+    frame: pd.DataFrame,
+    *,
+    baseline: str = "scalarization",
+    objective: str = "loss",
+    select_on: str = "val",
+    report_on: str = "test",
+    equivalence: float = 0.02,
+    confidence: float = 0.95,
+    seed: int = 0,
+    checkpoint: str = "best",
+) -> pd.DataFrame:
+    """Return one verdict row for each arm other than the baseline; see `judge` for the method.
+
+    frame: records as `load` returns them. The columns are COLUMNS; `.attrs` holds the
+    normalisation, the settings and the seeds left out, as plain values that travel with the table.
+    """
+    settings = Settings(
+        baseline, objective, select_on, report_on, equivalence, confidence, seed, checkpoint
+    )
+    return judge(frame, settings).rows
+
+
+def judge(frame: pd.DataFrame, settings: Settings | None = None) -> Comparison:
+    """Return the comparison of every arm with the baseline.
+
+    frame: records as `load` returns them. The normalisation is fixed first, from the baseline's
+    losses on the selection split at each run's last evaluation; every run is then taken at one
+    checkpoint for all tasks, and `judge_runs` compares them.
+
+    Raises ComparisonError for records that do not allow it: no finished run of the baseline, a
+    measure or a split that is not there, a run with two values of one thing.
+    """
+    chosen = settings or Settings()
+    table = run_table(frame)
+    finished = table.index[~table["diverged"]]
+    own = table.index[~table["diverged"] & (table["arm"] == chosen.baseline)]
+    check_baseline(table, chosen.baseline)
+    wide = evaluations(frame, chosen.objective, [chosen.select_on, chosen.report_on], finished)
+    last = last_losses(wide, chosen.select_on).loc[own]
+    unit = fit(tasks_of(frame), last.to_numpy(), table.loc[own, "seed"].to_numpy())
+    steps = select(wide, unit, chosen.select_on, chosen.checkpoint)
+    runs = points(wide, steps, table, chosen.select_on, chosen.report_on)
+    return judge_runs(runs, table, unit, chosen)
+
+
+def check_baseline(table: pd.DataFrame, baseline: str) -> None:
+    """Raise ComparisonError unless the run table holds a finished run of the baseline."""
+    own = table[table["arm"] == baseline]
+    if own["diverged"].all():
+        found = (
+            f"{len(own)} diverged ones" if len(own) else f"the arms {list(table['arm'].unique())}"
+        )
+        raise ComparisonError(
+            f"a comparison needs a finished run of the baseline {baseline!r}; found {found}. "
+            f"Finish its runs, or name another arm as the baseline"
+        )
+
+
+def judge_runs(
+    runs: Runs, table: pd.DataFrame, unit: Normalisation, settings: Settings
+) -> Comparison:
+    """Return the comparison of runs whose checkpoints and units are fixed.
+
+    table: one row a run, diverged ones too, as `selection.run_table` returns it.
+
+    Per seed (`seeds.compare_seeds`) the arm's run lies a distance d beyond the baseline's front, of
+    which the finite weight grid can explain up to an allowance a. What the arm itself gains is
+    therefore known only to lie between d - a and d, and
+    - margin is the mean over seeds of the middle, d - a / 2;
+    - low is the lower end of the interval over seeds for the mean of d - a;
+    - high is the upper end of the interval over seeds for the mean of d.
+    Verdict: "matches" if -equivalence < low and high < equivalence; else "beats" if low > 0; else
+    "worse" if high < 0; else "inconclusive", also with fewer than two seeds (low and high are NaN).
+
+    hypervolume_ratio: mean over seeds of arm over baseline, one reference point for all; NaN if a
+    baseline's is 0. equivalent_runs: see `effort`, inf if there is none. runs, backward_passes:
+    what the arm cost over all seeds, diverged runs included; the passes are NaN where a run has
+    none.
+    """
+    margins = compare_seeds(runs, table, unit, settings)
+    arms = other_arms(table, settings.baseline)
+    rows = pd.DataFrame(
+        [_arm_row(arm, margins[margins["arm"] == arm], table, settings) for arm in arms],
+        columns=list(COLUMNS),
+    )
+    left_out = {arm: seeds_left_out(table, margins, arm, settings.baseline) for arm in arms}
+    rows.attrs = {
+        "normalisation": asdict(unit),
+        "settings": asdict(settings),
+        "left_out": {arm: seeds for arm, seeds in left_out.items() if seeds},
+    }
+    return Comparison(rows, margins, unit, settings, runs, rows.attrs["left_out"])
+
+
+def _arm_row(
+    arm: str, seeds: pd.DataFrame, table: pd.DataFrame, settings: Settings
+) -> dict[str, object]:
+    """One arm's verdict row from its seeds' rows, of which there may be none."""
+    own = table[table["arm"] == arm]
+    low, high = _ends(arm, seeds, settings)
+    cost = {"runs": len(own), PASSES: float(own[PASSES].sum(skipna=False))}
+    if seeds.empty:
+        numbers = dict.fromkeys(("margin", "hypervolume_ratio", "equivalent_runs"), math.nan)
+    else:
+        bases = seeds["hypervolume_baseline"].to_numpy(np.float64)
+        ratios = seeds["hypervolume"].to_numpy(np.float64) / np.where(bases > 0, bases, np.nan)
+        numbers = {
+            "margin": float(seeds["margin"].mean()),
+            "hypervolume_ratio": float(ratios.mean()),
+            "equivalent_runs": equivalent_runs(seeds["good"].tolist(), seeds["drawn"].tolist()),
+        }
+    word = verdict(low, high, settings.equivalence)
+    return {"arm": arm, "verdict": word, "low": low, "high": high, **numbers, **cost}
+
+
+def _ends(arm: str, seeds: pd.DataFrame, settings: Settings) -> tuple[float, float]:
+    """The lower end for distance - allowance and the upper end for the distance, same resamples."""
+    distance = seeds["distance"].to_numpy(np.float64)
+    allowance = seeds["allowance"].to_numpy(np.float64)
+    # The arm's name is part of the seed: an interval does not depend on which other arms exist.
+    entropy = [settings.seed, zlib.crc32(arm.encode())]
+    low, _ = interval(distance - allowance, settings.confidence, np.random.default_rng(entropy))
+    _, high = interval(distance, settings.confidence, np.random.default_rng(entropy))
+    return low, high
+
+
+def verdict(low: float, high: float, equivalence: float) -> str:
+    """Return the word for an interval: matches, beats, worse or inconclusive, in this order."""
+    if -equivalence < low and high < equivalence:
+        return "matches"
+    if low > 0:
+        return "beats"
+    return "worse" if high < 0 else "inconclusive"

@@ -1,0 +1,126 @@
+"""Plain words for numbers: what a verdict says, and whether the results are complete."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from .verdict import VERDICTS, Comparison
+
+
+def status(table: pd.DataFrame) -> str:
+    """Return one line about a coverage table: complete or partial, diverged and failed runs."""
+    total = {name: int(table[name].sum()) for name in table.columns if name != "arm"}
+    lost = total["failed"] + total["missing"]
+    finished = total["done"] + total["diverged"]
+    if lost:
+        parts = [f"Partial results: {finished} of {total['expected']} planned runs are finished"]
+        parts += [f"{total[name]} {name}" for name in ("failed", "missing") if total[name]]
+    else:
+        parts = [f"Complete: all {_count(total['expected'], 'planned run')} finished"]
+    if total["diverged"]:
+        runs = _count(total["diverged"], "finished run")
+        parts.append(f"{runs} diverged, counted as cost and never as part of a front")
+    return "; ".join(parts) + "."
+
+
+def summary(comparison: Comparison) -> str:
+    """Return the answer in a few sentences: which arms beat, match or trail the baseline."""
+    rows, baseline = comparison.rows, comparison.settings.baseline
+    says = {
+        "beats": ("beats", "beat", f"tuned {baseline}"),
+        "matches": ("matches", "match", f"tuned {baseline}"),
+        "worse": ("is", "are", f"worse than tuned {baseline}"),
+        "inconclusive": ("is", "are", "undecided: the interval allows more than one answer"),
+    }
+    found = []
+    for word in VERDICTS:
+        arms = [str(arm) for arm in rows.loc[rows["verdict"] == word, "arm"]]
+        if arms:
+            one, many, rest = says[word]
+            found.append(f"{_listed(arms)} {one if len(arms) == 1 else many} {rest}.")
+    return " ".join(found) or f"There is no arm to compare with {baseline}."
+
+
+def sentence(row: Mapping[Hashable, Any], comparison: Comparison, price: float) -> str:
+    """Return one arm's verdict in plain words.
+
+    row: a verdict row. price: backward passes of one of its runs over one of the baseline's, NaN if
+    unknown.
+    """
+    baseline = f"tuned {comparison.settings.baseline}"
+    margin, ends = abs(row["margin"]), f"{signed(row['low'])} to {signed(row['high'])}"
+    body = {
+        "beats": f"Its selected runs reach {margin:.3f} beyond what {baseline} attains ({ends}).",
+        "matches": f"It finds what {baseline} finds: any difference ({ends}) is smaller than the "
+        f"equivalence margin of {comparison.settings.equivalence:g}.",
+        "worse": f"Even its selected runs stay {margin:.3f} behind {baseline} ({ends}).",
+        "inconclusive": _undecided(row, comparison),
+    }[row["verdict"]]
+    return " ".join(
+        [
+            body,
+            *_small(row, comparison.settings.equivalence),
+            *_effort(row, comparison.settings.baseline),
+            *_price(price),
+        ]
+    )
+
+
+def _small(row: Mapping[Hashable, Any], equivalence: float) -> list[str]:
+    """A real difference need not matter."""
+    if row["verdict"] in ("beats", "worse") and abs(row["margin"]) < equivalence:
+        return [f"That is less than the {equivalence:g} declared to matter."]
+    return []
+
+
+def _undecided(row: Mapping[Hashable, Any], comparison: Comparison) -> str:
+    """Why there is no answer, and what would bring one."""
+    own = comparison.margins[comparison.margins["arm"] == row["arm"]]
+    if len(own) < 2:
+        seeds = "no seed" if own.empty else "one seed"
+        return f"Only {seeds} can be compared and an interval needs two: run more seeds."
+    width, grid = row["high"] - row["low"], float(own["allowance"].mean())
+    ends = f"{signed(row['low'])} to {signed(row['high'])}"
+    if grid > width / 2:
+        cure = f"gaps in the weight grid near its runs ({grid:.3f}): add weights there"
+    else:
+        cure = f"differences between the {len(own)} seeds: add seeds"
+    return f"The interval, {ends}, allows more than one answer. What widens it most: {cure}."
+
+
+def _effort(row: Mapping[Hashable, Any], baseline: str) -> list[str]:
+    """How many baseline runs do the same job."""
+    count = row["equivalent_runs"]
+    if math.isnan(count):
+        return []
+    if math.isinf(count):
+        return [f"In most seeds no {baseline} run is as good."]
+    return [
+        f"Drawing {_count(int(count), f'{baseline} run')} at random probably finds one as good."
+    ]
+
+
+def _price(price: float) -> list[str]:
+    """What one run costs beside a run of the baseline."""
+    if math.isnan(price):
+        return []
+    if abs(price - 1) < 0.05:
+        return ["A run costs the same backward passes."]
+    return [f"A run costs {price:.1f} times the backward passes."]
+
+
+def signed(value: float) -> str:
+    """Return a margin with three digits and its sign, a dash for NaN."""
+    return "–" if math.isnan(value) else f"{value:+.3f}".replace("-", "−")
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

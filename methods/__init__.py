@@ -1,0 +1,85 @@
+"""Multi-task optimisation methods: what one step makes of T losses and their gradients.
+
+Every method is one file with one `METHOD`, a pure function from the signals of a step to weights
+over the tasks. It can be used in three ways.
+
+On a Jacobian, one row a task, for gradients from anywhere:
+
+>>> import torch
+>>> from mtofront.methods import METHODS, Balancer, aggregate, make
+>>> jacobian = torch.tensor([[1.0, 0.0], [-1.0, 1.0]])
+>>> aggregate("linear", jacobian, weights=[1.0, 1.0])
+tensor([0., 1.])
+>>> aggregate("pcgrad", jacobian)
+tensor([0.5000, 1.5000])
+>>> aggregate("mgda", jacobian)
+tensor([0.2000, 0.4000])
+>>> aggregate("cagrad", jacobian, c=0.4)
+tensor([0.2000, 0.5000])
+
+In a training loop, in place of `loss.backward()`:
+
+>>> trunk = torch.nn.Linear(2, 1, bias=False)
+>>> torch.nn.init.ones_(trunk.weight).sum().item()
+2.0
+>>> balancer = Balancer("pcgrad", tasks=2, shared=trunk.parameters(), seed=0)
+>>> balancer.backward([trunk.weight[0, 0], -trunk.weight[0, 0] + trunk.weight[0, 1]])
+>>> trunk.weight.grad
+tensor([[0.5000, 1.5000]])
+>>> balancer.weights
+tensor([2.0000, 1.5000], dtype=torch.float64)
+
+Step by step over a batch of runs, as the sweep does it: `METHODS[name]` holds `init`, `noise` and
+`step` (see `Method`). What a method needs sets its price, in backward passes a step:
+
+>>> METHODS["uncertainty"].needs, METHODS["pcgrad"].needs
+('losses', 'gramian')
+>>> make("cagrad", c=0.2).values["c"]
+0.2
+>>> make("pcgrda")
+Traceback (most recent call last):
+    ...
+ValueError: no method is called 'pcgrda'; did you mean 'pcgrad'? known: ...
+"""
+
+from __future__ import annotations
+
+from .aggregation import aggregate
+from .balancer import Balancer
+from .hyper import Configured, HyperError, check_hyper, make, values_for
+from .method import (
+    Choice,
+    Hyper,
+    Method,
+    Need,
+    Number,
+    Paper,
+    Signals,
+    State,
+    Step,
+    TaskWeights,
+    Values,
+)
+from .registry import METHODS
+
+__all__ = [
+    "METHODS",
+    "Balancer",
+    "Choice",
+    "Configured",
+    "Hyper",
+    "HyperError",
+    "Method",
+    "Need",
+    "Number",
+    "Paper",
+    "Signals",
+    "State",
+    "Step",
+    "TaskWeights",
+    "Values",
+    "aggregate",
+    "check_hyper",
+    "make",
+    "values_for",
+]

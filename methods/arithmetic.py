@@ -1,0 +1,89 @@
+"""How to compute so that a run's digits depend neither on its neighbours nor on their number.
+
+Library kernels choose an algorithm by the size of the batch or by memory alignment: on a CPU,
+matrix times vector, powers and eigenvectors of one run change in the last digit with the batch
+around it. An iteration that stops where rounding stops it turns that into different weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+ALIGNED = 4
+"""Matrices of 4k by 4k float64 numbers start at multiples of 128 bytes in their batch."""
+
+SINGULAR = 1e-12
+"""Share of the largest eigenvalue below which an eigenvalue counts as 0 in a pseudo-inverse."""
+
+
+def times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Matrix (..., A, B) times vector (..., B): (..., A)."""
+    return (matrix * vector.unsqueeze(-2)).sum(-1)
+
+
+def dot(first: Tensor, second: Tensor) -> Tensor:
+    """Dot products of vectors (..., B), shape (..., 1)."""
+    return (first * second).sum(-1, keepdim=True)
+
+
+def solver(matrix: Tensor) -> Callable[[Tensor], Tensor]:
+    """x ↦ matrix⁻¹ x for a symmetric positive definite matrix (..., A, A), by Cholesky.
+
+    Never raises: for a matrix that is not positive definite the answers mean nothing. The matrix is
+    scaled to unit diagonal, and padded so that all matrices of a batch have the same alignment.
+    """
+    size = matrix.diagonal(dim1=-2, dim2=-1).sqrt()
+    scaled = matrix / size.unsqueeze(-1) / size.unsqueeze(-2)
+    factor, _ = torch.linalg.cholesky_ex(padded(scaled, 1.0))
+    extra = factor.shape[-1] - matrix.shape[-1]
+
+    def solve(right: Tensor) -> Tensor:
+        full = torch.nn.functional.pad(right / size, (0, extra)).unsqueeze(-1)
+        return torch.cholesky_solve(full, factor)[..., : matrix.shape[-1], 0] / size
+
+    return solve
+
+
+def padded(matrix: Tensor, diagonal: float) -> Tensor:
+    """The matrix (..., A, A), grown to the next multiple of 4 by this number on its diagonal."""
+    extra = -matrix.shape[-1] % ALIGNED
+    if extra == 0:
+        return matrix
+    full = torch.nn.functional.pad(matrix, (0, extra, 0, extra))
+    place = torch.arange(full.shape[-1], device=matrix.device) >= matrix.shape[-1]
+    return full + torch.diag(diagonal * place.to(matrix))
+
+
+def eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Ascending eigenvalues (..., A) and the eigenvectors of a finite semidefinite matrix.
+
+    Values below the rounding error of the largest, and all of a zero matrix, are returned as 0.
+    """
+    size = positive(matrix.diagonal(dim1=-2, dim2=-1).sum(-1))
+    # the padding's eigenvalues are -1, so they come first and can be cut off
+    full = padded(matrix / size[..., None, None], -1.0)
+    extra = full.shape[-1] - matrix.shape[-1]
+    values, vectors = torch.linalg.eigh(full)
+    values, vectors = values[..., extra:], vectors[..., : matrix.shape[-1], extra:]
+    rounding = values[..., -1:] * matrix.shape[-1] * torch.finfo(values.dtype).eps
+    return torch.where(values > rounding, values, 0.0) * size.unsqueeze(-1), vectors
+
+
+def pseudo_solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """The least-norm least-squares solution x (..., A) of matrix x = right; see `eigen`."""
+    values, vectors = eigen(matrix)
+    inverse = torch.where(values > SINGULAR * values[..., -1:], 1 / positive(values), 0.0)
+    return times(vectors, inverse * times(vectors.mT, right))
+
+
+def power(base: Tensor, exponent: Tensor) -> Tensor:
+    """base ** exponent for a non-negative base; 0 ** 0 is 1."""
+    return torch.exp(torch.special.xlogy(exponent, base))
+
+
+def positive(values: Tensor) -> Tensor:
+    """The values with 1 in place of 0: divisors for quantities that are 0 wherever these are."""
+    return torch.where(values == 0, torch.ones_like(values), values)

@@ -1,0 +1,93 @@
+"""CAGrad: near the average gradient, the direction that is best for the worst-served task.
+
+max over d of min_i g_i·d subject to ‖d − g0‖ <= c ‖g0‖, with g0 the mean gradient. Its solution is
+d = g0 + c ‖g0‖ · g_w / ‖g_w‖ for the weights w on the simplex that minimise g_w·g0 + c ‖g0‖ ‖g_w‖.
+Liu, Liu, Jin, Stone, Liu, "Conflict-Averse Gradient Descent", NeurIPS 2021, arXiv 2110.14048,
+Algorithm 1. `rescale` 1 divides d by 1 + c² as the authors' code does, 2 by 1 + c.
+Differences: solved to 1e-7 as a cone program (in closed form for two tasks), not by SLSQP.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .arithmetic import dot, positive, times
+from .cone import worst_case_multipliers
+from .gramian import cosines, norms, or_nan, trusted
+from .method import Method, Number, Paper, Signals, State, Values, number
+
+SMALLEST_RADIUS = 1e-8
+"""In place of c = 0 when the ball's best direction is sought; the direction is then scaled by c."""
+
+
+def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
+    """Weights (..., T), each at least 1/T before rescaling."""
+    assert signals.gramian is not None
+    clean, finite = trusted(signals.gramian)
+    radius, rescale = number(values, "c"), number(values, "rescale")
+    mean = torch.full_like(signals.losses, 1 / clean.shape[-1])
+    products = times(clean, mean)
+    length = dot(mean, products).clamp_min(0).sqrt()
+    lengths = positive(norms(clean))
+    pull = _best_unit(clean, products / positive(length), radius.clamp_min(SMALLEST_RADIUS))
+    weights = mean + radius * length * pull / lengths
+    divisor = torch.where(rescale == 1, 1 + radius**2, 1 + (rescale == 2) * radius)
+    return or_nan(finite, weights / divisor), state
+
+
+def _best_unit(gramian: Tensor, products: Tensor, radius: Tensor) -> Tensor:
+    """Coefficients (..., T) over the unit gradients of the best unit vector; 0 if there is none.
+
+    products: (..., T) dot products of the gradients with the direction of their mean.
+    """
+    cosine = cosines(gramian)
+    lengths = positive(norms(gramian))
+    offset = products / lengths / radius
+    price = lengths.amin(-1, keepdim=True) / lengths
+    if gramian.shape[-1] == 1:
+        multipliers = torch.ones_like(lengths)
+    elif gramian.shape[-1] == 2:
+        multipliers = _two_task_multipliers(gramian, products, radius) * lengths
+    else:
+        multipliers = worst_case_multipliers(cosine, offset, price)
+    size = dot(multipliers, times(cosine, multipliers)).clamp_min(0).sqrt()
+    return multipliers / positive(size)
+
+
+def _two_task_multipliers(gramian: Tensor, products: Tensor, radius: Tensor) -> Tensor:
+    """argmin over the segment of g_w·ĝ0 + c ‖g_w‖ in closed form, (..., 2)."""
+    first, second = gramian[..., 0, 0], gramian[..., 1, 1]
+    cross = gramian[..., 0, 1]
+    spread = (first + second - 2 * cross).clamp_min(0)
+    # ‖g_w‖² = spread · ((w − foot)² + height²), with w the weight of the first task
+    foot = (second - cross) / positive(spread)
+    height = (second / positive(spread) - foot**2).clamp_min(0).sqrt()
+    slope = (products[..., 1] - products[..., 0]) / radius.squeeze(-1)
+    rest = (spread - slope**2).clamp_min(0).sqrt()
+    inner = foot + slope * height / positive(rest)
+    outer = torch.where(slope > 0, 1.0, 0.0)
+    weight = torch.where(slope**2 < spread, inner, outer).clamp(0, 1)
+    return torch.stack([weight, 1 - weight], dim=-1)
+
+
+METHOD = Method(
+    name="cagrad",
+    summary="the direction near the mean gradient that is best for the worst-served task",
+    paper=Paper(
+        authors="Liu, Liu, Jin, Stone, Liu",
+        year=2021,
+        title="Conflict-Averse Gradient Descent for Multi-task Learning",
+        venue="NeurIPS",
+        arxiv="2110.14048",
+    ),
+    needs="gramian",
+    step=step,
+    hyper={
+        "c": Number(0.4, "radius of the ball around the mean gradient", low=0.0, high=1.0),
+        "rescale": Number(
+            0, "0: as in the paper; 1: divided by 1 + c²; 2: by 1 + c", 0, 2, whole=True
+        ),
+    },
+    deviations="solved to 1e-7 as a cone program, in closed form for two tasks",
+)

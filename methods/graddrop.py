@@ -1,0 +1,81 @@
+"""GradDrop, gradient sign dropout: every coordinate of the update keeps one sign.
+
+P = ½ (1 + Σ_i g_i / Σ_i |g_i|) per coordinate; with u uniform in [0, 1) and common to the tasks,
+the positive gradients are kept where P > u, the negative ones elsewhere. d is the sum of what is
+kept, which is Σ g_i on average.
+Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov, "Just Pick a Sign", NeurIPS 2020, arXiv
+2010.06808, Algorithm 1 without leak.
+Difference: on the gradients of the shared parameters, where the paper takes gradients of a
+representation times its activations.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .arithmetic import positive
+from .method import Method, Paper, Signals, State, Values
+
+FRACTION = 2.0**-53
+"""Distance between neighbouring numbers that 53 random bits can tell apart in [0, 1)."""
+
+
+def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
+    """The direction (..., P)."""
+    assert signals.jacobian is not None
+    jacobian = signals.jacobian
+    purity = jacobian.sum(-2) / positive(jacobian.abs().sum(-2))
+    seed = (signals.noise / FRACTION).long()
+    keep_positive = (1 + purity) / 2 > scattered(seed, jacobian.shape[-1])
+    kept = torch.where((jacobian > 0) == keep_positive.unsqueeze(-2), jacobian, 0.0)
+    return torch.where(purity.isnan(), purity, kept.sum(-2)), state
+
+
+def noise(tasks: int) -> int:
+    """One number, from which every coordinate's own follows."""
+    return 1
+
+
+def scattered(seed: Tensor, count: int) -> Tensor:
+    """Uniform numbers (..., count) in [0, 1), float64, that follow from a seed (..., 1) int64.
+
+    The generator SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) at positions seed + 1 … seed + count:
+    integer arithmetic, so the same on every device and in every batch.
+    """
+    position = torch.arange(1, count + 1, device=seed.device)
+    bits = (_mixed(seed) + position) * _signed(0x9E3779B97F4A7C15)
+    return _shifted(_mixed(bits), 11).double() * FRACTION
+
+
+def _mixed(bits: Tensor) -> Tensor:
+    bits = (bits ^ _shifted(bits, 30)) * _signed(0xBF58476D1CE4E5B9)
+    bits = (bits ^ _shifted(bits, 27)) * _signed(0x94D049BB133111EB)
+    return bits ^ _shifted(bits, 31)
+
+
+def _shifted(bits: Tensor, places: int) -> Tensor:
+    """A shift to the right that fills with zeros, as for unsigned numbers."""
+    return (bits >> places) & ((1 << (64 - places)) - 1)
+
+
+def _signed(constant: int) -> int:
+    """The int64 with the same bits as an unsigned constant."""
+    return constant - (1 << 64) if constant >= 1 << 63 else constant
+
+
+METHOD = Method(
+    name="graddrop",
+    summary="keeps one random sign in every coordinate of the update",
+    paper=Paper(
+        authors="Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov",
+        year=2020,
+        title="Just Pick a Sign: Optimizing Deep Multitask Models with Gradient Sign Dropout",
+        venue="NeurIPS",
+        arxiv="2010.06808",
+    ),
+    needs="jacobian",
+    step=step,
+    noise=noise,
+    deviations="on the shared parameters' gradients, where the paper takes a representation's",
+)

@@ -1,0 +1,142 @@
+"""Which hyper-parameters a method takes, and how given ones become the tensors it reads."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeGuard
+
+import torch
+
+from .method import Choice, Hyper, Method, Number, Values
+from .registry import METHODS
+
+Setting = float | str | tuple[float, ...] | None
+"""A checked hyper-parameter; None stands for equal task weights."""
+
+
+class HyperError(ValueError):
+    """A hyper-parameter that a method refuses: `parameter` names it, `message` says why."""
+
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Configured:
+    """A method with a checked setting for every one of its hyper-parameters."""
+
+    method: Method
+    values: Mapping[str, Setting]
+
+
+def make(name: str, **hyper: object) -> Configured:
+    """The method called `name` with these hyper-parameters and defaults for the others.
+
+    Raises ValueError for an unknown method, HyperError (a ValueError) for a hyper-parameter that is
+    unknown, out of range or of the wrong type.
+    """
+    if name not in METHODS:
+        raise ValueError(f"no method is called {name!r}{_nearest(name, METHODS)}")
+    method = METHODS[name]
+    check_hyper(method, hyper)
+    values = {key: _setting(kind, hyper.get(key)) for key, kind in method.hyper.items()}
+    return Configured(method, MappingProxyType(values))
+
+
+def check_hyper(method: Method, hyper: Mapping[str, object], tasks: int | None = None) -> None:
+    """Refuse hyper-parameters that `method` cannot take.
+
+    tasks: how many there are, where that is known; task weights are then counted.
+    Raises HyperError for the first wrong one.
+    """
+    for name, found in hyper.items():
+        if name not in method.hyper:
+            near = _nearest(name, method.hyper)
+            raise HyperError(name, f"{method.name} has no hyper-parameter {name!r}{near}")
+        kind = method.hyper[name]
+        if isinstance(kind, Number):
+            _check_number(name, kind, found, tasks)
+        elif isinstance(kind, Choice):
+            _check_choice(name, kind, found)
+        else:
+            _check_task_weights(name, found, tasks)
+
+
+def values_for(
+    configured: Configured, tasks: int, batch: tuple[int, ...] = (), device: str = "cpu"
+) -> Values:
+    """The hyper-parameters as `Method.step` takes them, the same for every run of a batch.
+
+    Numbers have shape `batch`, task weights (*batch, tasks), float64. Raises HyperError if task
+    weights are not `tasks` many, or a task's number is not below `tasks`.
+    """
+    given = {name: found for name, found in configured.values.items() if found is not None}
+    check_hyper(configured.method, given, tasks)
+    values: dict[str, torch.Tensor | str] = {}
+    for name, found in configured.values.items():
+        if isinstance(found, str):
+            values[name] = found
+        elif isinstance(found, float):
+            values[name] = torch.full(batch, found, dtype=torch.float64, device=device)
+        else:
+            row = torch.tensor(found or (1 / tasks,) * tasks, dtype=torch.float64, device=device)
+            values[name] = row.expand(*batch, tasks)
+    return values
+
+
+def _setting(kind: Hyper, found: object) -> Setting:
+    """A checked value in its canonical type, or the default where None was given."""
+    if isinstance(kind, Choice):
+        return found if isinstance(found, str) else kind.options[0]
+    if isinstance(kind, Number):
+        return float(found) if isinstance(found, int | float) else float(kind.default)
+    return tuple(float(w) for w in found) if isinstance(found, Iterable) else None
+
+
+def _check_number(name: str, kind: Number, found: object, tasks: int | None) -> None:
+    high = kind.high if not kind.task or tasks is None else tasks - 1
+    whole = kind.whole or kind.task
+    word = "a whole number" if whole else "a number"
+    rule = f"`{name}` must be {word} from {kind.low:g} to {high:g}; found {found!r}"
+    if not _is_number(found) or not kind.low <= found <= high or math.isinf(found):
+        raise HyperError(name, rule)
+    if whole and found != round(found):
+        raise HyperError(name, rule)
+
+
+def _check_choice(name: str, kind: Choice, found: object) -> None:
+    if not isinstance(found, str) or found not in kind.options:
+        allowed = ", ".join(kind.options)
+        raise HyperError(name, f"`{name}` must be one of {allowed}; found {found!r}")
+
+
+def _check_task_weights(name: str, found: object, tasks: int | None) -> None:
+    wanted = "one number a task" if tasks is None else f"{tasks} numbers, one a task"
+    rule = f"`{name}` must be {wanted}, none negative or infinite, not all zero; found {found!r}"
+    if not isinstance(found, Iterable) or isinstance(found, str | Mapping):
+        raise HyperError(name, rule)
+    weights = list(found)
+    numbers = [w for w in weights if _is_number(w) and 0 <= w < math.inf]
+    right_count = len(weights) > 0 if tasks is None else len(weights) == tasks
+    if not right_count or len(numbers) != len(weights) or sum(numbers) <= 0:
+        raise HyperError(name, rule)
+
+
+def _is_number(found: object) -> TypeGuard[int | float]:
+    return isinstance(found, int | float) and not isinstance(found, bool)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest spelling and all that are known."""
+    names = list(known)
+    if not names:
+        return "; it has none"
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    return f"{hint} known: {', '.join(names)}"

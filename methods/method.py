@@ -1,0 +1,152 @@
+"""What a method is: the signals it reads, the state it carries and the weights it answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+Need = Literal["losses", "feature_gramian", "gramian", "jacobian"]
+"""The least a method must be shown; it decides how many backward passes a step costs."""
+
+State = Mapping[str, Tensor]
+"""What a method remembers between steps; every tensor has the batch's leading dimensions."""
+
+Values = Mapping[str, "Tensor | str"]
+"""Hyper-parameters of one call: numbers as tensors of the batch's shape, choices as strings."""
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What one step shows to a method. Leading dimensions `...` are a batch of independent runs.
+
+    losses: (..., T) float64, the tasks' minibatch losses before the step.
+    noise: (..., K) float64, uniform in [0, 1); K is the method's `noise(T)`.
+    gramian: (..., T, T) float64, dot products of the tasks' gradients, or None if not asked for.
+    jacobian: (..., T, P) the tasks' gradients themselves, or None if not asked for.
+    epoch: how many passes over the training data were finished before the step; one for the batch.
+    """
+
+    losses: Tensor
+    noise: Tensor
+    gramian: Tensor | None = None
+    jacobian: Tensor | None = None
+    epoch: int = 0
+
+
+Step = Callable[[Signals, State, Values], tuple[Tensor, State]]
+"""One step: weights (..., T) float64 for the tasks' gradients and the next state. A method that
+needs the Jacobian answers with the direction (..., P) instead. It is pure."""
+
+
+def number(values: Values, name: str) -> Tensor:
+    """A numeric hyper-parameter, shape (..., 1), so that it spreads over the tasks."""
+    value = values[name]
+    assert isinstance(value, Tensor)
+    return value.unsqueeze(-1)
+
+
+def choice(values: Values, name: str) -> str:
+    """The setting of a hyper-parameter with named settings; one for the whole batch."""
+    value = values[name]
+    assert isinstance(value, str)
+    return value
+
+
+def task_weights(values: Values, name: str) -> Tensor:
+    """A hyper-parameter with one number a task, shape (..., T)."""
+    value = values[name]
+    assert isinstance(value, Tensor)
+    return value
+
+
+After = Callable[[Tensor, State, Values], State]
+"""What a method learns from a step's effect: losses (..., T) float64 of the same minibatch after
+the optimiser's step, the state that `step` returned, the values -> the state for the next step."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A numeric hyper-parameter: its default, its closed range and what it does.
+
+    whole: only integers are allowed. task: it is the number of a task, a whole one from 0 to T - 1.
+    """
+
+    default: float
+    help: str
+    low: float = float("-inf")
+    high: float = float("inf")
+    whole: bool = False
+    task: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A hyper-parameter with named settings: the default first."""
+
+    options: tuple[str, ...]
+    help: str
+
+
+@dataclass(frozen=True)
+class TaskWeights:
+    """A hyper-parameter that is one non-negative number a task; equal weights 1/T unless given."""
+
+    help: str
+
+
+Hyper = Number | Choice | TaskWeights
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method comes from."""
+
+    authors: str
+    year: int
+    title: str
+    venue: str
+    arxiv: str | None = None
+
+
+def no_state(losses: Tensor) -> State:
+    """The state of a method that remembers nothing."""
+    return {}
+
+
+def no_noise(tasks: int) -> int:
+    """How many random numbers a deterministic method draws a step."""
+    return 0
+
+
+@dataclass(frozen=True)
+class Method:
+    """A multi-task optimisation method, written once over leading batch dimensions.
+
+    needs: the least `step` must be shown.
+    step: see `Step`.
+    init: zero losses (..., T) float64 -> the state before the first step.
+    noise: number of tasks -> how many uniform random numbers a step uses.
+    after: called once after every optimiser's step, if the method looks at its effect; it costs one
+        more forward pass on the same minibatch.
+    hyper: hyper-parameters by the paper's names.
+    layer: which parameters the Gramian is over: all shared ones, or the last shared layer.
+    heads: how task-specific parameters are updated: by their own gradient ("unit") or weighted
+        like the shared ones ("weighted").
+    deviations: where this code differs from the paper, in words for the user; empty if nowhere.
+    """
+
+    name: str
+    summary: str
+    paper: Paper
+    needs: Need
+    step: Step
+    init: Callable[[Tensor], State] = no_state
+    noise: Callable[[int], int] = no_noise
+    after: After | None = None
+    hyper: Mapping[str, Hyper] = field(default_factory=dict)
+    layer: Literal["shared", "last"] = "shared"
+    heads: Literal["unit", "weighted"] = "unit"
+    deviations: str = ""

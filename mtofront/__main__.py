@@ -1,0 +1,5 @@
+"""`python -m mtofront` is the `mtofront` command."""
+
+from mtofront.cli import main
+
+main()

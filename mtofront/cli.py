@@ -1,0 +1,227 @@
+"""The command line: what a person types, what is printed, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mtofront.analysis import (
+    ComparisonError,
+    RecordsError,
+    Settings,
+    coverage,
+    judge_table,
+    read_table,
+    verdict_rows,
+    write_report,
+)
+from mtofront.display import watching
+from mtofront.methods import METHODS
+from mtofront.problems import PROBLEMS, ProblemError
+from mtofront.sweep import (
+    Folder,
+    Interrupted,
+    Outcome,
+    RequestError,
+    Tracker,
+    estimate,
+    load_config,
+    plan,
+    status,
+)
+from mtofront.sweep import resume as resume_sweep
+from mtofront.sweep import run as run_sweep
+from mtofront.tables import (
+    method_rows,
+    method_table,
+    plan_table,
+    problem_rows,
+    problem_table,
+    status_table,
+    verdict_table,
+)
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+"""Exit statuses beside 0: some runs failed; the request was wrong; Ctrl-C."""
+
+app = typer.Typer(
+    help="Does multi-task optimisation help on your problem, or would tuned scalarization do?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file, see configs/")]
+SweepFolder = Annotated[Path, typer.Argument(metavar="DIR", help="the folder of a sweep")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script, and nothing else")]
+Address = Annotated[
+    str | None, typer.Option(metavar="ADDR", help="of a Ray cluster to join, like ray://… or auto")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="override a field, like budget.epochs=3"),
+]
+
+
+@app.command(epilog="Example: mtofront run configs/quickstart.yaml --set seeds=3")
+def run(
+    config: ConfigFile,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="results folder, default results/NAME")
+    ] = None,
+    settings: Overrides = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Plan, train, analyse and report. Run again with the same config, it does what is missing."""
+    loaded = load_config(config, settings or ())
+    _train_and_report(
+        lambda listen: run_sweep(loaded, out, address=address, listen=listen), as_json
+    )
+
+
+@app.command(epilog="Example: mtofront resume results/quickstart")
+def resume(directory: SweepFolder, address: Address = None, as_json: AsJson = False) -> None:
+    """Finish what is missing in a sweep's folder; nothing that is done is done again."""
+    _train_and_report(
+        lambda listen: resume_sweep(directory, address=address, listen=listen), as_json
+    )
+
+
+@app.command(name="plan", epilog="Example: mtofront plan configs/quickstart.yaml")
+def plan_(config: ConfigFile, settings: Overrides = None, as_json: AsJson = False) -> None:
+    """What would run: runs, packs, estimated time and backward passes. Nothing is started."""
+    planned = plan(load_config(config, settings or ()))
+    estimated = estimate(planned)
+    if as_json:
+        print(json.dumps(estimated.rows()))
+    else:
+        plan_table(planned, estimated, Console())
+
+
+@app.command(name="status", epilog="Example: mtofront status results/quickstart")
+def status_(directory: SweepFolder, as_json: AsJson = False) -> None:
+    """Expected, done, running, diverged, failed and missing runs, for each arm."""
+    counts = status(Folder(directory))
+    diverged = dict(coverage(directory).set_index("arm")["diverged"])
+    rows = [
+        {
+            "arm": arm,
+            "expected": count["expected"],
+            "done": count["recorded"] - int(diverged.get(arm, 0)),
+            "running": count["running"],
+            "diverged": int(diverged.get(arm, 0)),
+            "failed": count["failed"],
+            "missing": count["missing"],
+        }
+        for arm, count in counts.items()
+    ]
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        status_table(rows, Console())
+
+
+@app.command(epilog="Example: mtofront report results/quickstart")
+def report(directory: SweepFolder, as_json: AsJson = False) -> None:
+    """Analyse a sweep's records again: figures, tables and report/index.html."""
+    _report(directory, as_json)
+
+
+@app.command(epilog="Example: mtofront compare results.csv --baseline scalarization")
+def compare(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV or Parquet, one row a run")],
+    baseline: Annotated[str, typer.Option(help="the arm to compare with")] = "scalarization",
+    as_json: AsJson = False,
+) -> None:
+    """Verdicts for results from elsewhere: columns arm, seed and one a task, smaller is better."""
+    comparison = judge_table(read_table(table), Settings(baseline=baseline))
+    _print_verdicts(verdict_rows(comparison), as_json)
+
+
+@app.command(epilog="Example: mtofront methods --json")
+def methods(as_json: AsJson = False) -> None:
+    """What methods there are, what each needs and costs, and its paper."""
+    if as_json:
+        print(json.dumps(method_rows(METHODS)))
+    else:
+        method_table(METHODS, Console())
+
+
+@app.command(epilog="Example: mtofront problems")
+def problems(as_json: AsJson = False) -> None:
+    """What problems there are, and their options."""
+    if as_json:
+        print(json.dumps(problem_rows(PROBLEMS)))
+    else:
+        problem_table(PROBLEMS, Console())
+
+
+def _train_and_report(train: Callable[[Callable[[Tracker], None]], Outcome], as_json: bool) -> None:
+    errors = Console(stderr=True)
+    with watching(errors) as display:
+        outcome = train(display.show)
+    for notice in outcome.notices:
+        errors.print(f"note: runs of this problem train one by one: {notice}", highlight=False)
+    if outcome.failed:
+        for line, packs in Counter(outcome.failed.values()).items():
+            errors.print(f"{packs} packs failed: {line}", highlight=False, markup=False)
+        errors.print(f"Try failed runs again with: mtofront resume {outcome.folder}")
+    try:
+        _report(outcome.folder, as_json)
+    except ComparisonError as error:  # nothing was wrong with the request
+        errors.print(f"no verdicts: {error}", highlight=False, markup=False)
+        raise typer.Exit(FAILED) from None
+    if outcome.failed:
+        raise typer.Exit(FAILED)
+
+
+def _report(directory: Path, as_json: bool) -> None:
+    page = write_report(directory)
+    rows = json.loads((page.parent / "verdicts.json").read_text())
+    _print_verdicts(rows, as_json)
+    if not as_json:
+        Console().print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+def _print_verdicts(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        verdict_table(rows, Console())
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what a user can mend into one message and an exit status, never a traceback."""
+    errors = Console(stderr=True)
+
+    def end(message: str, code: int) -> None:
+        errors.print(message, highlight=False, markup=False, soft_wrap=True)
+        sys.exit(code)
+
+    try:
+        yield
+    except (RequestError, ProblemError, RecordsError, ComparisonError) as error:
+        end(f"error: {error}", WRONG)
+    except OSError as error:  # StorageError, or a report that cannot be written
+        where = f"{error.filename}: " if error.filename else ""
+        end(f"error: {where}{error.strerror or error}\nFinished runs are kept.", FAILED)
+    except Interrupted:
+        end("Stopped. Finished runs are kept; `mtofront resume DIR` goes on.", INTERRUPTED)
+
+
+def main() -> None:
+    """The `mtofront` command."""
+    with _explained():
+        app()

@@ -1,0 +1,162 @@
+"""Tables for the terminal, legible at 80 columns, and the same facts as plain rows."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mtofront.display import clock
+from mtofront.methods import Choice, Method, Number, TaskWeights
+from mtofront.problems import Problem
+from mtofront.sweep import Estimate, Plan
+
+COLOURS = {"beats": "green", "matches": "cyan", "worse": "red", "inconclusive": "yellow"}
+
+PASSES = {"losses": "1", "feature_gramian": "1", "gramian": "T", "jacobian": "T"}
+"""Backward passes a step through the shared parameters, by need."""
+
+
+def verdict_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """One line an arm: the verdict, its margin with interval, and the price."""
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column("arm")
+    table.add_column("verdict")
+    for heading in ("margin", "interval", "HV ratio", "equivalent", "runs"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        colour = COLOURS[row["verdict"]]
+        table.add_row(
+            str(row["arm"]),
+            f"[{colour}]{row['verdict']}[/]",
+            _signed(row["margin"]),
+            f"{_signed(row['low'])} … {_signed(row['high'])}",
+            _plain(row["hypervolume_ratio"], ".4f"),
+            _plain(row["equivalent_runs"], ".0f", missing="never"),
+            str(row["runs"]),
+        )
+    console.print(table)
+    console.print(
+        "margin: distance beyond (+) or behind (−) the scalarization front, 1 = its whole range.\n"
+        "equivalent: scalarization runs that do as well half the time.",
+        style="dim",
+        highlight=False,
+    )
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}".replace("-", "−")
+
+
+def _plain(value: float | None, form: str, missing: str = "–") -> str:
+    return missing if value is None else format(value, form)
+
+
+def plan_table(planned: Plan, estimated: Estimate, console: Console) -> None:
+    """What would run, an arm a line, and how long it would take here."""
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column("arm")
+    for heading in ("runs", "packs", "backward passes", "worker time"):
+        table.add_column(heading, justify="right")
+    for arm in estimated.arms:
+        table.add_row(
+            arm.arm, str(arm.runs), str(arm.packs), f"{arm.backward_passes:,}", clock(arm.seconds)
+        )
+    console.print(table)
+    total = sum(arm.runs for arm in estimated.arms)
+    console.print(
+        f"{total} runs of {planned.steps_per_run} steps in {len(planned.packs)} packs: about "
+        f"{clock(estimated.seconds)} on {estimated.workers} workers. Nothing was started.",
+        highlight=False,
+    )
+
+
+def status_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """How many runs of each arm are in which state."""
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    for n, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="right" if n else "left")
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    console.print(table)
+
+
+def method_rows(methods: Mapping[str, Method]) -> list[dict[str, Any]]:
+    """Everything a script may want to know of each method."""
+    return [
+        {
+            "name": name,
+            "summary": method.summary,
+            "needs": method.needs,
+            "backward_passes": _passes(method),
+            "hyper": {key: _hyper(hyper) for key, hyper in method.hyper.items()},
+            "paper": f"{method.paper.authors} {method.paper.year}, {method.paper.title}",
+            "venue": method.paper.venue,
+            "arxiv": method.paper.arxiv,
+            "deviations": method.deviations,
+        }
+        for name, method in sorted(methods.items())
+    ]
+
+
+def method_table(methods: Mapping[str, Method], console: Console) -> None:
+    """Each method: what it needs and costs, its hyper-parameters, its paper and deviations."""
+    for row in method_rows(methods):
+        passes = row["backward_passes"]
+        console.print(f"[bold]{row['name']}[/]  {row['summary']}", highlight=False)
+        cost = f"{passes} backward pass{'' if passes == '1' else 'es'} a step"
+        console.print(f"  needs {row['needs']}: {cost}", highlight=False)
+        for key, text in row["hyper"].items():
+            console.print(f"  {key}: {text}", highlight=False, markup=False)
+        arxiv = f", arXiv {row['arxiv']}" if row["arxiv"] else ""
+        console.print(f"  {row['paper']}. {row['venue']}{arxiv}", highlight=False, style="dim")
+        if row["deviations"]:
+            console.print(f"  deviates: {row['deviations']}", highlight=False, markup=False)
+    console.print(
+        "Passes go through the shared parameters; T is the number of tasks.",
+        style="dim",
+        highlight=False,
+    )
+
+
+def _passes(method: Method) -> str:
+    return "1" if method.layer == "last" else PASSES[method.needs]
+
+
+def _hyper(hyper: Number | Choice | TaskWeights) -> str:
+    if isinstance(hyper, Choice):
+        return f"{hyper.help} ({' | '.join(hyper.options)}; default {hyper.options[0]})"
+    if isinstance(hyper, Number):
+        return f"{hyper.help} ({hyper.low:g} … {hyper.high:g}; default {hyper.default:g})"
+    return f"{hyper.help} (default equal)"
+
+
+def problem_rows(problems: Mapping[str, Callable[..., Problem]]) -> list[dict[str, Any]]:
+    """Each problem's name, options with defaults and description."""
+    return [
+        {
+            "name": name,
+            "options": {
+                key: option.default for key, option in inspect.signature(maker).parameters.items()
+            },
+            "description": inspect.cleandoc(maker.__doc__ or ""),
+        }
+        for name, maker in sorted(problems.items())
+    ]
+
+
+def problem_table(problems: Mapping[str, Callable[..., Problem]], console: Console) -> None:
+    """Each problem: its options and what it is."""
+    for row in problem_rows(problems):
+        options = ", ".join(f"{key}={value}" for key, value in row["options"].items())
+        console.print(f"[bold]{row['name']}[/]  {options}", highlight=False)
+        for line in row["description"].splitlines():
+            console.print(f"  {line}".rstrip(), highlight=False, markup=False)
+    console.print(
+        "One's own: problem: my_module:my_problem, any callable that returns a Problem.",
+        style="dim",
+        highlight=False,
+    )

@@ -1,0 +1,24 @@
+"""Problems: data, network and tasks that a sweep can train; one file a problem.
+
+>>> problem = PROBLEMS["multidigits"](offset=4)
+>>> [task.name for task in problem.tasks], len(problem.train)
+(['left', 'right'], 2000)
+
+One's own problem is any callable that returns a `Problem`; a config names it `module:callable`.
+"""
+
+from collections.abc import Callable
+
+from .concave import concave
+from .multidigits import multidigits
+from .problem import Measure, Problem, ProblemError, Split, Task
+from .quadratics import quadratics
+
+PROBLEMS: dict[str, Callable[..., Problem]] = {
+    "concave": concave,
+    "multidigits": multidigits,
+    "quadratics": quadratics,
+}
+"""Registry: the key a config names -> what makes the problem; its keywords are the options."""
+
+__all__ = ["PROBLEMS", "Measure", "Problem", "ProblemError", "Split", "Task"]

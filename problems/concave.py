@@ -1,0 +1,35 @@
+"""Concave: two tasks whose Pareto front bulges, so that no fixed weights reach its middle."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .problem import Problem, Split, Task
+
+
+class Place(nn.Module):
+    """A number t, started uniformly in [-1, 1]; each row and task sees t itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.t = nn.Parameter(2 * torch.rand((), dtype=torch.float64) - 1)
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        seen = self.t + rows
+        return seen, seen
+
+
+def _dip(seen: Tensor, centre: Tensor) -> Tensor:
+    return (1 - torch.exp(-(seen - centre).square())).mean()
+
+
+def concave() -> Problem:
+    """VLMOP2 in one dimension: f = 1 − exp(−(t ∓ 1)²), a concave front that linear weights miss.
+
+    Van Veldhuizen & Lamont 1999. Every fixed weight ends within 0.05 of t = ±1, while Tchebycheff
+    scalarization reaches every t in between: a positive control. Deterministic: one row a split.
+    """
+    row = torch.zeros(1, dtype=torch.float64)
+    split = Split(row, (row + 1, row - 1))
+    return Problem("concave", (Task("right", _dip), Task("left", _dip)), split, split, split, Place)

@@ -1,0 +1,37 @@
+"""Sweeps: config -> plan -> packs -> Ray Tune -> records.
+
+The life of a run: `load_config` reads a YAML file; `plan` turns it into runs, each defined by a
+`RunSpec` whose hash is its id, and divides them into packs that can train side by side; `run` hands
+the packs to an engine (Ray Tune, or this process), where `job.run_pack` trains each with
+`train.train_pack` and writes its records whole or not at all; `resume` trains what is missing.
+
+>>> from mtofront.sweep import load_config, plan, run
+"""
+
+from .config import Config, load_config
+from .errors import Interrupted, RequestError, StorageError
+from .estimate import Estimate, estimate
+from .folder import Folder
+from .launch import Outcome, resume, run
+from .planning import Plan, plan
+from .spec import RunSpec
+from .tracker import Tracker, status
+
+__all__ = [
+    "Config",
+    "Estimate",
+    "Folder",
+    "Interrupted",
+    "Outcome",
+    "Plan",
+    "RequestError",
+    "RunSpec",
+    "StorageError",
+    "Tracker",
+    "estimate",
+    "load_config",
+    "plan",
+    "resume",
+    "run",
+    "status",
+]

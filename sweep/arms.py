@@ -1,0 +1,149 @@
+"""From one arm of a config to its trials: every combination of weights and hyper-parameters."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mtofront.methods import METHODS, Choice, HyperError, Method, Number, TaskWeights, check_hyper
+
+from .config import Config
+from .document import Place, nearest
+from .weights import GRIDS, Vector, weight_grid
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting of an arm's method: fixed weights or None, hyper-parameters after defaults."""
+
+    weights: Vector | None
+    hyper: Mapping[str, float | str]
+
+
+def arm_method(config: Config, arm: str) -> Method:
+    """The method of an arm: `method`, or the arm's own name.
+
+    Raises RequestError for an unknown method.
+    """
+    name = config.arms[arm].get("method", arm)
+    if not isinstance(name, str) or name not in METHODS:
+        place: Place = ("arms", arm, "method") if "method" in config.arms[arm] else ("arms", arm)
+        raise config.error(place, f"unknown method {name!r}; {nearest(str(name), METHODS)}")
+    return METHODS[name]
+
+
+def arm_trials(config: Config, arm: str, tasks: int) -> list[Trial]:
+    """All trials of an arm, in the order of the config: a list of values is a grid.
+
+    Raises RequestError for unknown or wrong hyper-parameters, weights and grids.
+    """
+    method = arm_method(config, arm)
+    given = {key: value for key, value in config.arms[arm].items() if key != "method"}
+    for key in given:
+        if key not in method.hyper:
+            known = ["method", *method.hyper]
+            raise config.error(
+                ("arms", arm, key),
+                f"unknown field {key!r} for {method.name}; {nearest(key, known)}",
+            )
+    axes = {
+        name: _axis(config, arm, method, name, given[name])
+        for name, hyper in method.hyper.items()
+        if name in given and not isinstance(hyper, TaskWeights)
+    }
+    defaults = default_values(method)
+    combinations = [
+        {**defaults, **dict(zip(axes, values, strict=True))}
+        for values in itertools.product(*axes.values())
+    ]
+    return [
+        Trial(weights, hyper)
+        for weights in _weights(config, arm, method, given, tasks)
+        for hyper in combinations
+    ]
+
+
+def default_values(method: Method) -> dict[str, float | str]:
+    """The hyper-parameters' defaults, as a spec holds them; task weights stand apart."""
+    values: dict[str, float | str] = {}
+    for name, hyper in method.hyper.items():
+        if isinstance(hyper, Number):
+            values[name] = float(hyper.default)
+        elif isinstance(hyper, Choice):
+            values[name] = hyper.options[0]
+    return values
+
+
+def _axis(config: Config, arm: str, method: Method, name: str, given: Any) -> list[float | str]:
+    """The values of one hyper-parameter, checked one by one."""
+    place = ("arms", arm, name)
+    values = given if isinstance(given, list) else [given]
+    if not values:
+        raise config.error(place, "a grid needs at least one value; found an empty list")
+    for position, value in enumerate(values):
+        here: Place = (*place, position) if isinstance(given, list) else place
+        if values.count(value) > 1:
+            raise config.error(here, f"a grid names every value once; found {value!r} twice")
+        try:
+            check_hyper(method, {name: value})
+        except HyperError as error:
+            raise config.error(here, str(error)) from None
+    return [value if isinstance(value, str) else float(value) for value in values]
+
+
+def _weights(
+    config: Config, arm: str, method: Method, given: Mapping[str, Any], tasks: int
+) -> list[Vector | None]:
+    """The weight vectors of an arm: given, a grid or equal ones; None where it has none."""
+    if not any(isinstance(hyper, TaskWeights) for hyper in method.hyper.values()):
+        return [None]
+    place: Place = ("arms", arm, "weights")
+    found = given.get("weights", "equal")
+    if found == "equal":
+        return [(1 / tasks,) * tasks]
+    if isinstance(found, dict):
+        return list(_grid(config, place, found, tasks))
+    if not isinstance(found, list) or not found:
+        raise config.error(
+            place,
+            "weights are 'equal', a list with one number a task, a list of such lists, or a grid "
+            f"like {{grid: log_odds, points: 21}}; found {found!r}",
+        )
+    rows = found if isinstance(found[0], list) else [found]
+    for position, row in enumerate(rows):
+        here: Place = (*place, position) if rows is found else place
+        _check_weights(config, here, row, tasks)
+        if rows.count(row) > 1:
+            raise config.error(here, f"every weight vector stands once; found {row} twice")
+    return [tuple(map(float, row)) for row in rows]
+
+
+def _check_weights(config: Config, place: Place, row: Any, tasks: int) -> None:
+    rule = f"weights are {tasks} non-negative numbers, one a task, not all zero; found {row!r}"
+    numbers = isinstance(row, list) and all(
+        isinstance(w, int | float) and not isinstance(w, bool) for w in row
+    )
+    if not numbers or len(row) != tasks or not all(0 <= w < float("inf") for w in row):
+        raise config.error(place, rule)
+    if sum(row) <= 0:
+        raise config.error(place, rule)
+
+
+def _grid(config: Config, place: Place, found: Mapping[str, Any], tasks: int) -> list[Vector]:
+    for key in found:
+        if key not in ("grid", "points", "low"):
+            allowed = nearest(str(key), ("grid", "points", "low"))
+            raise config.error((*place, key), f"unknown field {key!r}; {allowed}")
+    name, points, low = found.get("grid"), found.get("points"), found.get("low", 0.01)
+    if name not in GRIDS:
+        raise config.error((*place, "grid"), f"unknown grid {name!r}; {nearest(str(name), GRIDS)}")
+    if not isinstance(points, int) or isinstance(points, bool):
+        raise config.error((*place, "points"), f"`points` must be a whole number; found {points!r}")
+    if not isinstance(low, int | float) or isinstance(low, bool):
+        raise config.error((*place, "low"), f"`low` must be a number; found {low!r}")
+    try:
+        return weight_grid(name, points, tasks, low)
+    except ValueError as error:
+        raise config.error(place, str(error)) from None

@@ -1,0 +1,88 @@
+"""What a plan will cost on this machine: a few steps of each arm are timed, nothing is written."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mtofront.problems import Problem, Split
+
+from .evaluate import measure_pack
+from .network import network
+from .planning import Plan
+from .provide import placed_problem
+from .spec import RunSpec
+from .train import evaluation_epochs, start_pack, train_epoch
+
+TIMED_STEPS = 5
+"""Steps timed for each arm, after as many to warm up."""
+
+
+@dataclass(frozen=True)
+class ArmEstimate:
+    """runs, packs, backward passes of all runs, and seconds on one worker."""
+
+    arm: str
+    runs: int
+    packs: int
+    backward_passes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The arms' costs, and how many packs train at once here."""
+
+    arms: tuple[ArmEstimate, ...]
+    workers: int
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the whole sweep, starting Ray and reporting not counted."""
+        return sum(arm.seconds for arm in self.arms) / self.workers
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One plain mapping an arm, for JSON."""
+        return [vars(arm) for arm in self.arms]
+
+
+def estimate(planned: Plan) -> Estimate:
+    """Time a few steps and one evaluation of each arm's largest pack in this process."""
+    workers = planned.config.resources.cpus or len(os.sched_getaffinity(0))
+    return Estimate(tuple(_arm(planned, arm) for arm in planned.config.arms), workers)
+
+
+def _arm(planned: Plan, arm: str) -> ArmEstimate:
+    packs = [pack for pack in planned.packs if planned.runs[pack[0]].arm == arm]
+    largest = [planned.runs[identity] for identity in max(packs, key=len)]
+    step, evaluation = _timed(largest, planned)
+    budget = planned.config.budget
+    evaluations = len(evaluation_epochs(budget.epochs, budget.evaluations))
+    seconds = planned.steps_per_run * step + evaluations * evaluation
+    runs = planned.arm_runs()[arm]
+    return ArmEstimate(
+        arm, runs, len(packs), planned.arm_passes()[arm], seconds * runs / len(largest)
+    )
+
+
+def _timed(specs: list[RunSpec], planned: Plan) -> tuple[float, float]:
+    """Seconds of one step and of one evaluation of a pack."""
+    problem = placed_problem(specs[0].problem, specs[0].options_text, "cpu")
+    net = network(_short(problem, specs[0].batch_size), specs[0])
+    pack = start_pack(net, specs)
+    train_epoch(net, pack, specs, 0)
+    begin = time.perf_counter()
+    train_epoch(net, pack, specs, 0)
+    middle = time.perf_counter()
+    measure_pack(replace(net, problem=problem), pack.params, pack.buffers, 0, 0)
+    return (middle - begin) / TIMED_STEPS, time.perf_counter() - middle
+
+
+def _short(problem: Problem, batch: int) -> Problem:
+    """The problem with as many training rows as the timed steps take."""
+    rows = min(batch, len(problem.train)) * TIMED_STEPS
+    positions = [n % len(problem.train) for n in range(rows)]
+    targets = tuple(target[positions] for target in problem.train.targets)
+    return replace(problem, train=Split(problem.train.inputs[positions], targets))

@@ -1,0 +1,62 @@
+"""Measuring a pack: every split, task and measure, batched over the runs and bounded in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtofront.problems import Split
+
+from .network import Network, Tensors
+
+ROWS = 1024
+"""Rows evaluated at a time: large enough for the processor, small enough for hundreds of runs."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number a run: values (N,) float64, of one measure of one task on one split."""
+
+    step: int
+    epoch: int
+    split: str
+    task: str
+    measure: str
+    values: NDArray[np.float64]
+
+
+def measure_pack(
+    net: Network, params: Tensors, buffers: Tensors, step: int, epoch: int
+) -> list[Measurement]:
+    """Every measure of every task on train, validation and test data."""
+    return [
+        Measurement(step, epoch, name, task, measure, values.double().cpu().numpy())
+        for name, split in net.problem.splits().items()
+        for (task, measure), values in _means(net, params, buffers, split).items()
+    ]
+
+
+def _means(
+    net: Network, params: Tensors, buffers: Tensors, split: Split
+) -> dict[tuple[str, str], Tensor]:
+    """Means over all rows, from the means over blocks of them."""
+    total: dict[tuple[str, str], Tensor] = {}
+    for start in range(0, len(split), ROWS):
+        block = Split(
+            split.inputs[start : start + ROWS],
+            tuple(target[start : start + ROWS] for target in split.targets),
+        )
+        share = len(block) / len(split)
+        for key, values in net.measures(params, buffers, block).items():
+            total[key] = total[key] + share * values if key in total else share * values
+    return total
+
+
+def losses_of(measurements: Sequence[Measurement], split: str) -> NDArray[np.float64]:
+    """The tasks' losses on one split, (N, T)."""
+    columns = [m.values for m in measurements if m.split == split and m.measure == "loss"]
+    return np.stack(columns, axis=1)

@@ -1,0 +1,106 @@
+"""One pack's job, the same under every engine: train, write records, tell how it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .errors import StorageError
+from .folder import Folder, write_json, write_table
+from .provide import placed_problem
+from .records import record_table
+from .spec import spec_from_dict
+from .train import Progress, train_pack
+
+
+@dataclass(frozen=True)
+class News:
+    """What a pack tells the driver, in plain values.
+
+    points: the runs' validation losses, NaN where diverged. notice: why runs train one by one.
+    failed: one line if the pack could not be trained. storage: one line if nothing can be written.
+    """
+
+    pack: int
+    runs: int
+    epoch: int = 0
+    epochs: int = 1
+    diverged: int = 0
+    points: tuple[tuple[float, ...], ...] = ()
+    done: bool = False
+    notice: str = ""
+    failed: str = ""
+    storage: str = ""
+
+
+Tell = Callable[[News], None]
+
+
+def run_pack(root: str, number: int, home: str, device: str, tell: Tell) -> None:
+    """Train pack `number` of the sweep in folder `root` and write its records.
+
+    home: where the user's own modules are found. A pack that raises becomes a failure file and
+    news; other packs go on.
+    """
+    folder = Folder(Path(root))
+    manifest = folder.read_manifest()
+    identities = manifest["packs"][number]
+    try:
+        folder.failure(number).unlink(missing_ok=True)
+        _train_and_write(folder, manifest, number, home, device, tell)
+    except StorageError as error:
+        tell(News(number, len(identities), storage=str(error.strerror)))
+    except Exception as error:
+        line = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
+        text = traceback.format_exc()
+        with contextlib.suppress(StorageError):
+            write_failure(folder, number, identities, line, text)
+        tell(News(number, len(identities), failed=line))
+
+
+def write_failure(
+    folder: Folder, number: int, identities: list[str], error: str, text: str
+) -> None:
+    """Keep why a pack failed, for status and report."""
+    write_json(folder.failure(number), {"runs": identities, "error": error, "traceback": text})
+
+
+def _train_and_write(
+    folder: Folder, manifest: dict[str, object], number: int, home: str, device: str, tell: Tell
+) -> None:
+    packs, runs, tasks = manifest["packs"], manifest["runs"], manifest["tasks"]
+    assert isinstance(packs, list) and isinstance(runs, dict) and isinstance(tasks, list)
+    specs = [spec_from_dict(runs[identity]) for identity in packs[number]]
+    if home not in sys.path:
+        sys.path.insert(0, home)
+    problem = placed_problem(specs[0].problem, specs[0].options_text, device)
+
+    def listen(progress: Progress) -> None:
+        points = tuple(tuple(map(float, row)) for row in progress.points)
+        tell(
+            News(number, progress.runs, progress.epoch, progress.epochs, progress.diverged, points)
+        )
+
+    with _one_thread():
+        trained = train_pack(problem, specs, listen)
+    write_table(folder.records(number), record_table(trained, tasks))
+    diverged = int((trained.diverged_at >= 0).sum())
+    epochs = specs[0].epochs
+    tell(News(number, len(specs), epochs, epochs, diverged, done=True, notice=trained.notice))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Packs are the parallelism: threads inside one would fight, and change the last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,158 @@
+"""From a config to records: make the folder, train what is missing, say how it went."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtofront import __version__
+
+from .arms import arm_method
+from .config import Config, Resources, validated
+from .document import read_document
+from .engines import ENGINES, Work
+from .errors import RequestError
+from .folder import Folder, Pack, locked, write_json, write_whole
+from .gradients import passes_per_step
+from .job import News
+from .planning import Plan, plan
+from .tracker import Tracker
+
+OWN_FILES = frozenset({"lock", "config.yaml"})
+"""What a start that was cut off may leave in a folder before its manifest."""
+PACKAGES = ("torch", "ray", "numpy", "pandas", "pyarrow", "pymoo", "moocore")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sweep ended. failed: pack -> what went wrong. notices: told once, for the user."""
+
+    folder: Path
+    runs: int
+    diverged: int
+    failed: dict[int, str]
+    notices: tuple[str, ...]
+
+
+def run(
+    config: Config,
+    out: str | Path | None = None,
+    *,
+    address: str | None = None,
+    listen: Callable[[Tracker], None] | None = None,
+) -> Outcome:
+    """Train every run of a config that has no records yet in folder `out` (default results/NAME).
+
+    address: of a Ray cluster. listen: called with the tracker whenever a pack tells something.
+    Raises RequestError if the config is wrong or the folder holds something else (nothing is
+    touched then), StorageError if it cannot be written, Interrupted if stopped from outside.
+    """
+    planned = plan(config)
+    folder = Folder(Path(out) if out is not None else Path("results") / config.name)
+    _check_folder(folder, planned)
+    with locked(folder):
+        if not folder.manifest.exists():
+            text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+            write_whole(folder.config, lambda file: file.write(text.encode()))
+            write_json(folder.manifest, _manifest(planned))
+        return _train(folder, config.resources, address, listen)
+
+
+def resume(
+    directory: str | Path,
+    *,
+    address: str | None = None,
+    listen: Callable[[Tracker], None] | None = None,
+) -> Outcome:
+    """Train what a sweep's folder misses; what is done is not done again. Raises as `run` does."""
+    folder = Folder(Path(directory))
+    folder.read_manifest()
+    config = validated(read_document(folder.config))
+    with locked(folder):
+        return _train(folder, config.resources, address, listen)
+
+
+def _check_folder(folder: Folder, planned: Plan) -> None:
+    """Refuse a folder that holds anything but this experiment, before anything is written."""
+    if folder.manifest.exists():
+        known = set(folder.read_manifest()["runs"])
+        if known != set(planned.runs):
+            raise RequestError(
+                f"{folder.root}: this folder holds another experiment ({len(known)} runs, "
+                f"{len(known & set(planned.runs))} of them among the {len(planned.runs)} asked "
+                "for); choose another --out, or remove the folder if its results are not needed"
+            )
+    elif folder.root.is_dir():
+        foreign = sorted({entry.name for entry in folder.root.iterdir()} - OWN_FILES)
+        if foreign:
+            raise RequestError(
+                f"{folder.root}: this folder holds something that is no sweep ({foreign[0]}); "
+                "choose an empty or new folder with --out"
+            )
+
+
+def _train(
+    folder: Folder,
+    resources: Resources,
+    address: str | None,
+    listen: Callable[[Tracker], None] | None,
+) -> Outcome:
+    manifest = folder.read_manifest()
+    packs: dict[int, Pack] = {n: tuple(runs) for n, runs in enumerate(manifest["packs"])}
+    todo = [number for number in packs if number not in folder.finished(packs)]
+    tracker = Tracker(folder, manifest, todo)
+
+    def tell(news: News) -> None:
+        tracker.hear(news)
+        if listen:
+            listen(tracker)
+
+    if listen:
+        listen(tracker)
+    if todo:
+        work = Work(folder, todo, resources, Path.cwd(), address)
+        try:
+            ENGINES[resources.engine](work, tell)
+        finally:
+            folder.progress.unlink(missing_ok=True)
+    return Outcome(
+        folder.root, len(manifest["runs"]), tracker.diverged, tracker.failed, tracker.notices
+    )
+
+
+def _manifest(planned: Plan) -> dict[str, Any]:
+    config = planned.config
+    return {
+        "format": 1,
+        "name": config.name,
+        "problem": config.problem,
+        "tasks": planned.tasks,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"mtofront": __version__, "python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "machine": {
+            "cpu": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "platform": platform.platform(),
+        },
+        "report": config.report.model_dump(),
+        "arms": {arm: _arm(planned, arm) for arm in config.arms},
+        "runs": {identity: spec.as_dict() for identity, spec in planned.runs.items()},
+        "packs": planned.packs,
+    }
+
+
+def _arm(planned: Plan, arm: str) -> dict[str, Any]:
+    method = arm_method(planned.config, arm)
+    return {
+        "method": method.name,
+        "backward_passes_per_step": passes_per_step(method, len(planned.tasks)),
+    }

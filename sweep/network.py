@@ -1,0 +1,222 @@
+"""A pack's network: N copies of one architecture evaluated as one batched computation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from mtofront.problems import Problem, ProblemError, Split
+
+from .spec import RunSpec
+from .streams import stream
+
+Tensors = dict[str, Tensor]
+Outputs = tuple[Tensor, ...]
+Measured = Callable[..., Outputs]
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Names of the parameters by who uses them.
+
+    shared: two or more tasks. heads: for each task, those it uses alone.
+    last: those of the last shared layer, in the order in which the module registers them.
+    """
+
+    shared: tuple[str, ...]
+    heads: tuple[tuple[str, ...], ...]
+    last: tuple[str, ...]
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """All parameters that some task uses, without repetition."""
+        return (*self.shared, *(name for head in self.heads for name in head))
+
+
+@dataclass(frozen=True)
+class Network:
+    """The architecture of a problem, to be called with stacked parameters.
+
+    batched: whether one vmapped call serves the pack; otherwise runs are called one by one.
+    reason: why not batched, in words for the user; empty if batched.
+    """
+
+    problem: Problem
+    module: nn.Module
+    sharing: Sharing
+    batched: bool
+    reason: str
+
+    def losses(
+        self, params: Tensors, buffers: Tensors, split: Split, seeds: Sequence[int]
+    ) -> Outputs:
+        """The tasks' losses, T tensors (N,), of a minibatch (N, B, ...) a run, in training mode.
+
+        seeds: one a run, for layers that draw random numbers themselves.
+        """
+        self.module.train()
+
+        def one(params: Tensors, buffers: Tensors, inputs: Tensor, *targets: Tensor) -> Outputs:
+            outputs = functional_call(self.module, (params, buffers), (inputs,))
+            return tuple(
+                task.loss(output, target)
+                for task, output, target in zip(self.problem.tasks, outputs, targets, strict=True)
+            )
+
+        arguments: tuple[Any, ...] = (params, buffers, split.inputs, *split.targets)
+        if self.batched:
+            return tuple(vmap(one)(*arguments))
+        return _one_by_one(one, arguments, seeds)
+
+    def measures(
+        self, params: Tensors, buffers: Tensors, split: Split
+    ) -> dict[tuple[str, str], Tensor]:
+        """(task, measure) -> (N,), means over one set of rows (n, ...) that all runs share."""
+        self.module.eval()
+        names = [
+            (task.name, name) for task in self.problem.tasks for name in ("loss", *task.metrics)
+        ]
+
+        def one(params: Tensors, buffers: Tensors) -> Outputs:
+            outputs = functional_call(self.module, (params, buffers), (split.inputs,))
+            return tuple(
+                measure(output, target)
+                for task, output, target in zip(
+                    self.problem.tasks, outputs, split.targets, strict=True
+                )
+                for measure in (task.loss, *task.metrics.values())
+            )
+
+        with torch.no_grad():
+            if self.batched:
+                values = tuple(vmap(one)(params, buffers))
+            else:
+                values = _one_by_one(one, (params, buffers), None)
+        return dict(zip(names, values, strict=True))
+
+
+def _one_by_one(
+    function: Measured, arguments: Sequence[Any], seeds: Sequence[int] | None
+) -> Outputs:
+    """What vmap would answer, run after run; each run's global random numbers are its own."""
+    first = arguments[0]
+    runs = len(next(iter(first.values())) if isinstance(first, dict) else first)
+    answers = []
+    for n in range(runs):
+        own = [{k: v[n] for k, v in a.items()} if isinstance(a, dict) else a[n] for a in arguments]
+        with torch.random.fork_rng(enabled=seeds is not None):
+            if seeds is not None:
+                torch.manual_seed(seeds[n])
+            answers.append(function(*own))
+    return tuple(torch.stack(values) for values in zip(*answers, strict=True))
+
+
+def fresh_module(problem: Problem, spec: RunSpec) -> nn.Module:
+    """The problem's network, initialised from the run's own random numbers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(spec, "init").initial_seed())
+        return problem.model()
+
+
+def stacked_state(problem: Problem, specs: Sequence[RunSpec]) -> tuple[Tensors, Tensors]:
+    """Initial parameters and buffers of a pack, each tensor (N, ...)."""
+    modules = {(s.seed, s.restart): fresh_module(problem, s) for s in specs}
+    params, buffers = stack_module_state([modules[s.seed, s.restart] for s in specs])
+    return (
+        {name: value.detach().requires_grad_() for name, value in params.items()},
+        dict(buffers),
+    )
+
+
+def network(problem: Problem, spec: RunSpec) -> Network:
+    """The problem's network, examined: which parameters are shared, and whether it can be batched.
+
+    Raises ProblemError if outputs do not fit the tasks, a loss is no scalar, or nothing is shared.
+    """
+    module = fresh_module(problem, spec)
+    sharing = _sharing(problem, module)
+    reason = _why_not_batched(problem, module, sharing)
+    return Network(problem, module, sharing, not reason, reason)
+
+
+def _first_rows(problem: Problem, rows: int = 2) -> Split:
+    train = problem.train
+    return Split(train.inputs[:rows], tuple(target[:rows] for target in train.targets))
+
+
+def _task_losses(problem: Problem, module: nn.Module) -> list[Tensor]:
+    split = _first_rows(problem)
+    outputs = module(split.inputs)
+    if not isinstance(outputs, Sequence) or len(outputs) != len(problem.tasks):
+        found = len(outputs) if isinstance(outputs, Sequence) else type(outputs).__name__
+        raise ProblemError(
+            f"problem {problem.name!r}: forward must return a sequence with one output a task "
+            f"({len(problem.tasks)}); found {found}"
+        )
+    losses = []
+    for task, output, target in zip(problem.tasks, outputs, split.targets, strict=True):
+        loss = task.loss(output, target)
+        if loss.ndim or not loss.requires_grad:
+            raise ProblemError(
+                f"problem {problem.name!r}, task {task.name!r}: the loss must be a scalar that "
+                f"depends on the parameters; found shape {tuple(loss.shape)}, "
+                f"requires_grad={loss.requires_grad}"
+            )
+        losses.append(loss)
+    return losses
+
+
+def _sharing(problem: Problem, module: nn.Module) -> Sharing:
+    """Who uses which parameter, read off the gradients of one small minibatch."""
+    module.eval()
+    params = dict(module.named_parameters())
+    users: Mapping[str, set[int]] = {name: set() for name in params}
+    for task, loss in enumerate(_task_losses(problem, module)):
+        grads = torch.autograd.grad(
+            loss, list(params.values()), retain_graph=True, allow_unused=True
+        )
+        for name, grad in zip(params, grads, strict=True):
+            if grad is not None:
+                users[name].add(task)
+    enough = min(2, len(problem.tasks))
+    shared = tuple(name for name, who in users.items() if len(who) >= enough)
+    if not shared:
+        raise ProblemError(
+            f"problem {problem.name!r}: at least one parameter must be shared by two tasks; every "
+            "parameter is used by one task or none. Give the network a common trunk"
+        )
+    heads = tuple(
+        tuple(n for n, who in users.items() if who == {task} and n not in shared)
+        for task in range(len(problem.tasks))
+    )
+    return Sharing(shared, heads, _last_layer(params, shared))
+
+
+def _last_layer(params: Mapping[str, Tensor], shared: Sequence[str]) -> tuple[str, ...]:
+    """Shared parameters of the last module that holds a shared weight matrix (or any, if none)."""
+    matrices = [name for name in shared if params[name].ndim >= 2] or list(shared)
+    owner = matrices[-1].rpartition(".")[0]
+    return tuple(name for name in shared if name.rpartition(".")[0] == owner)
+
+
+def _why_not_batched(problem: Problem, module: nn.Module, sharing: Sharing) -> str:
+    """Empty if two copies train as one batched computation; else the first obstacle."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
+            return f"layer {name!r} ({type(layer).__name__}) draws its own random numbers"
+    params, buffers = stack_module_state([module, module])
+    rows = _first_rows(problem)
+    split = Split(torch.stack([rows.inputs] * 2), tuple(torch.stack([t] * 2) for t in rows.targets))
+    trial = Network(problem, module, sharing, True, "")
+    try:
+        losses = trial.losses(params, buffers, split, [0, 0])
+        torch.autograd.grad(torch.stack(losses).sum(), [params[n] for n in sharing.shared])
+        trial.measures(params, buffers, rows)
+    except Exception as error:  # whatever vmap cannot do: the loop below it can
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return ""

@@ -1,0 +1,192 @@
+"""What a config asks for: every run with its id, arms made comparable, divided into packs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtofront.methods import METHODS, Choice
+from mtofront.problems import Problem
+
+from .arms import Trial, arm_method, arm_trials
+from .config import Config
+from .gradients import passes_per_step
+from .provide import provide
+from .spec import RunSpec
+from .train import evaluation_epochs
+
+PACK_LIMIT = 64
+"""Beyond this, packing gains nothing more on a processor: calls are amortised already."""
+PACK_BYTES = 32 * 2**20
+"""Parameters, gradients and moments of a pack should stay in a processor's last-level cache."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """runs: id -> spec, in the order of the config. packs: ids that train together."""
+
+    config: Config
+    tasks: tuple[str, ...]
+    runs: Mapping[str, RunSpec]
+    packs: tuple[tuple[str, ...], ...]
+    steps_per_run: int
+
+    def arm_runs(self) -> dict[str, int]:
+        """How many runs each arm has."""
+        counts = dict.fromkeys(self.config.arms, 0)
+        for spec in self.runs.values():
+            counts[spec.arm] += 1
+        return counts
+
+    def arm_passes(self) -> dict[str, int]:
+        """Backward passes of each arm's runs together, through the shared parameters."""
+        per_step = {
+            arm: passes_per_step(arm_method(self.config, arm), len(self.tasks))
+            for arm in self.config.arms
+        }
+        passes = dict.fromkeys(self.config.arms, 0)
+        for spec in self.runs.values():
+            passes[spec.arm] += per_step[spec.arm] * self.steps_per_run
+        return passes
+
+
+def plan(config: Config) -> Plan:
+    """Every run of a config and the packs they train in; nothing is started.
+
+    Raises RequestError for wrong arms, weights, hyper-parameters or an unknown problem.
+    """
+    problem = provide(config)
+    tasks = len(problem.tasks)
+    _check_report(config, problem)
+    trials = {arm: arm_trials(config, arm, tasks) for arm in config.arms}
+    settings = _settings(config, trials, tasks)
+    specs = [
+        _spec(config, arm, trial, lr, restart, seed)
+        for arm in config.arms
+        for seed in config.seeds
+        for trial, lr, restart in settings[arm]
+    ]
+    runs = {spec.id: spec for spec in specs}
+    batch = min(config.budget.batch_size, len(problem.train))
+    return Plan(
+        config,
+        tuple(task.name for task in problem.tasks),
+        runs,
+        _packs(config, runs, problem),
+        config.budget.epochs * (len(problem.train) // batch),
+    )
+
+
+def _check_report(config: Config, problem: Problem) -> None:
+    """The baseline must be an arm, and the objective a measure that every task has."""
+    baseline, objective = config.report.baseline, config.report.objective
+    if baseline not in config.arms:
+        named = "baseline" in config.report.model_fields_set
+        raise config.error(
+            ("report", "baseline") if named else ("arms",),
+            f"the arm that the others are compared with, {baseline!r}, must be one of the arms; "
+            f"found {', '.join(config.arms)}",
+        )
+    measures = set.intersection(*({"loss", *task.metrics} for task in problem.tasks))
+    if objective not in measures:
+        raise config.error(
+            ("report", "objective"),
+            f"every task must have the measure that is compared; found {objective!r}; allowed: "
+            f"{', '.join(sorted(measures))}",
+        )
+
+
+Setting = tuple[Trial, float, int]
+"""A trial, a learning rate and a restart: what a run is beside its arm and seed."""
+
+
+def _settings(
+    config: Config, trials: Mapping[str, Sequence[Trial]], tasks: int
+) -> dict[str, list[Setting]]:
+    """Each arm's settings for one seed, filled up to its share of the budget."""
+    rates = config.optimizer.lr
+    given = {arm: len(rates) * len(found) for arm, found in trials.items()}
+    if config.tuning.runs_per_arm == "as_given":
+        return {arm: _filled(found, rates, given[arm]) for arm, found in trials.items()}
+    cost = dict.fromkeys(trials, 1)
+    if config.tuning.runs_per_arm == "equal_backward_passes":
+        cost = {arm: passes_per_step(arm_method(config, arm), tasks) for arm in trials}
+    budget = max(given[arm] * cost[arm] for arm in trials)
+    return {arm: _filled(found, rates, budget // cost[arm]) for arm, found in trials.items()}
+
+
+def _filled(trials: Sequence[Trial], rates: Sequence[float], runs: int) -> list[Setting]:
+    """`runs` settings over the trials: finer learning rates, or restarts where there is but one.
+
+    Every trial gets the same number, the first ones one more if it does not divide. Finer means
+    evenly spaced in log between smallest and largest rate; given rates stay if they suffice.
+    """
+    settings: list[Setting] = []
+    for position, trial in enumerate(trials):
+        share = runs // len(trials) + (position < runs % len(trials))
+        if len(rates) == 1:
+            settings += [(trial, rates[0], restart) for restart in range(share)]
+        elif share == len(rates):
+            settings += [(trial, rate, 0) for rate in rates]
+        else:
+            spaced = np.geomspace(min(rates), max(rates), share)
+            settings += [(trial, float(f"{rate:.6g}"), 0) for rate in spaced]
+    return settings
+
+
+def _spec(config: Config, arm: str, trial: Trial, lr: float, restart: int, seed: int) -> RunSpec:
+    optimizer = config.optimizer
+    momentum = optimizer.momentum
+    if momentum is None:
+        momentum = 0.9 if optimizer.name == "momentum" else 0.0
+    return RunSpec(
+        arm=arm,
+        method=arm_method(config, arm).name,
+        problem=config.problem,
+        options=config.problem_options,
+        seed=seed,
+        restart=restart,
+        lr=lr,
+        weights=trial.weights,
+        hyper=trial.hyper,
+        optimizer={
+            "name": optimizer.name,
+            "weight_decay": optimizer.weight_decay,
+            "momentum": momentum,
+            "schedule": optimizer.schedule,
+        },
+        epochs=config.budget.epochs,
+        batch_size=config.budget.batch_size,
+        evaluations=len(evaluation_epochs(config.budget.epochs, config.budget.evaluations)) - 1,
+    )
+
+
+def _packs(
+    config: Config, runs: Mapping[str, RunSpec], problem: Problem
+) -> tuple[tuple[str, ...], ...]:
+    """Runs that one computation can train: same arm, same named choices; evenly sized."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for identity, spec in runs.items():
+        groups.setdefault(_pack_key(spec), []).append(identity)
+    limit = config.resources.pack
+    if limit == "auto":
+        limit = automatic_pack(sum(p.numel() for p in problem.model().parameters()))
+    packs: list[tuple[str, ...]] = []
+    for members in groups.values():
+        count = math.ceil(len(members) / limit)
+        packs += [tuple(part) for part in np.array_split(np.array(members), count)]
+    return tuple(tuple(str(identity) for identity in pack) for pack in packs)
+
+
+def _pack_key(spec: RunSpec) -> tuple[object, ...]:
+    hyper = METHODS[spec.method].hyper
+    choices = sorted((k, v) for k, v in spec.hyper.items() if isinstance(hyper[k], Choice))
+    return (spec.arm, *choices)
+
+
+def automatic_pack(parameters: int) -> int:
+    """Runs a pack for a network of so many parameters: what fits the cache, 4 … 64."""
+    return max(4, min(PACK_LIMIT, PACK_BYTES // (16 * max(parameters, 1))))

@@ -1,0 +1,100 @@
+"""From a problem's name in a config to the problem: a registry key, or module:callable."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mtofront.problems import PROBLEMS, Problem, ProblemError, Split
+
+from .config import Config
+from .document import nearest
+
+
+def provide(config: Config) -> Problem:
+    """The problem that a config names, made with its options.
+
+    Raises RequestError, with the config's line, if there is none or it cannot be made.
+    """
+    try:
+        return make_problem(config.problem, config.problem_options)
+    except (LookupError, ImportError) as error:
+        raise config.error(("problem",), str(error.args[0] if error.args else error)) from error
+    except (TypeError, ValueError) as error:
+        place = ("problem_options",) if config.problem_options else ("problem",)
+        raise config.error(place, f"{config.problem} cannot be made: {error}") from error
+
+
+def make_problem(name: str, options: Mapping[str, Any]) -> Problem:
+    """The problem of a registry key or `module:callable`, called with the options.
+
+    Raises LookupError for an unknown name, ImportError for a module that cannot be imported,
+    TypeError or ValueError for what the callable refuses or if it does not return a Problem.
+    """
+    maker = _maker(name)
+    try:
+        inspect.signature(maker).bind(**options)
+    except TypeError as error:
+        known = ", ".join(inspect.signature(maker).parameters) or "none"
+        raise TypeError(f"{error}; its options: {known}") from None
+    problem = maker(**options)
+    if not isinstance(problem, Problem):
+        raise ProblemError(f"it must return a mtofront Problem; found {type(problem).__name__}")
+    return problem
+
+
+@lru_cache(maxsize=1)
+def placed_problem(name: str, options: str, device: str) -> Problem:
+    """The problem with data and networks on a device; the last one is kept for the next pack.
+
+    options: the options as JSON, which can be remembered by.
+    """
+    problem = make_problem(name, json.loads(options))
+    if device == "cpu":
+        return problem
+    return replace(
+        problem,
+        train=_on(problem.train, device),
+        val=_on(problem.val, device),
+        test=_on(problem.test, device),
+        model=lambda: problem.model().to(device),
+    )
+
+
+def _on(split: Split, device: str) -> Split:
+    return Split(split.inputs.to(device), tuple(target.to(device) for target in split.targets))
+
+
+def _maker(name: str) -> Callable[..., Problem]:
+    if ":" not in name:
+        if name not in PROBLEMS:
+            raise LookupError(
+                f"unknown problem {name!r}; {nearest(name, PROBLEMS)}; or module:callable for "
+                "one's own"
+            )
+        return PROBLEMS[name]
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # an installed command does not look in the working folder by itself
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ImportError(
+            f"problem {name!r}: module {module_name!r} cannot be imported from {here}: {error}"
+        ) from error
+    maker: Callable[..., Problem] | None = getattr(module, attribute, None)
+    if not callable(maker):
+        known = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
+        raise LookupError(
+            f"problem {name!r}: module {module_name!r} has no callable {attribute!r}; "
+            f"{nearest(attribute, known)}"
+        )
+    return maker

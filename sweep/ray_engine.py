@@ -1,0 +1,162 @@
+"""Ray Tune as the engine: one trial trains one pack. The only file that imports Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial
+
+from .engines import Work
+from .errors import Interrupted, RequestError, StorageError
+from .job import News, Tell, run_pack, write_failure
+
+ATTEMPTS = 3
+"""How often a pack is tried whose worker dies; what it raises itself is final at once."""
+
+
+def train(work: Work, tell: Tell) -> None:
+    """Train the packs as Tune trials. Ray is started for the purpose, or joined, and left again."""
+    with _ray(work), _signals():
+        news = _Newsreel(work, tell)
+        tuner = tune.Tuner(
+            tune.with_resources(_trainable(work), _per_pack(work)),
+            param_space={"pack": tune.grid_search(list(work.packs))},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True, trial_dirname_creator=_name, trial_name_creator=_name
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(work.folder.root.resolve()),
+                verbose=0,
+                callbacks=[news],
+                stop=_StopWithoutStorage(),
+                failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
+            ),
+        )
+        try:
+            tuner.fit()
+        except OSError as error:
+            raise StorageError(error.errno, f"{work.folder.root}: {error}") from error
+    if news.storage:
+        raise StorageError(None, news.storage)
+    if news.open:
+        raise Interrupted
+
+
+def _name(trial: Trial) -> str:
+    return f"pack-{trial.config['pack']:05d}"
+
+
+def _per_pack(work: Work) -> dict[str, float]:
+    gpus = work.resources.gpus_per_pack
+    return {"cpu": 1, "gpu": gpus} if gpus else {"cpu": 1}
+
+
+def _trainable(work: Work) -> Any:
+    """A function for Tune. It closes over plain strings only: workers get it by value."""
+    root, home, device = str(work.folder.root.resolve()), str(work.home), work.device
+
+    def pack(config: dict[str, Any]) -> None:
+        run_pack(root, config["pack"], home, device, lambda n: tune.report({"news": asdict(n)}))
+
+    return pack
+
+
+class _Newsreel(Callback):  # type: ignore[misc]
+    """Passes on what packs report, and notes which ones never said that they ended."""
+
+    def __init__(self, work: Work, tell: Tell) -> None:
+        self.work, self.tell = work, tell
+        self.open = set(work.packs)
+        self.storage = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles callbacks for its own restore, which `resume` does without."""
+        return {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Each report of a running pack."""
+        if "news" not in result:  # Tune's own closing row
+            return
+        news = News(**result["news"])
+        self.storage = self.storage or news.storage
+        if news.done or news.failed:
+            self.open.discard(news.pack)
+        self.tell(news)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A worker died; Tune calls this for every attempt, the last one is final."""
+        if trial.num_failures < ATTEMPTS:
+            return
+        number = trial.config["pack"]
+        runs = self.work.folder.read_manifest()["packs"][number]
+        line = f"the worker process died {ATTEMPTS} times while it trained this pack"
+        write_failure(self.work.folder, number, runs, line, "")
+        self.open.discard(number)
+        self.tell(News(number, len(runs), failed=line))
+
+
+class _StopWithoutStorage(Stopper):  # type: ignore[misc]
+    """Ends the whole experiment when one pack cannot write its records: no other could."""
+
+    def __init__(self) -> None:
+        self.hit = False
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        self.hit = self.hit or bool(result.get("news", {}).get("storage"))
+        return self.hit
+
+    def stop_all(self) -> bool:
+        """Whether every trial is to end."""
+        return self.hit
+
+
+@contextlib.contextmanager
+def _ray(work: Work) -> Iterator[None]:
+    """A Ray of our own on this machine, shut down at the end; or the user's cluster, left alone."""
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    address = work.address or os.environ.get("RAY_ADDRESS")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            gpus = {"num_gpus": 0} if not work.resources.gpus_per_pack else {}
+            ray.init(
+                address="local", num_cpus=work.workers, include_dashboard=False, **gpus, **quiet
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f"the cluster at {address}" if address else "a local Ray"
+        line = str(error).strip().splitlines()[0]
+        raise RequestError(f"cannot join or start {where}: {line}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C, which Tune ends cleanly on; Ray's own handler would just exit."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,59 @@
+"""What defines a run completely, and the id that is its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+FORMAT = 1
+"""Raised when the meaning of a spec changes, so that old results are not taken for new ones."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training, from seed to final record.
+
+    weights: the tasks' fixed weights, or None for a method that finds its own.
+    restart: counts trainings that differ in nothing but their randomness.
+    hyper: the method's hyper-parameters after defaults.
+    """
+
+    arm: str
+    method: str
+    problem: str
+    options: Mapping[str, Any]
+    seed: int
+    restart: int
+    lr: float
+    weights: tuple[float, ...] | None
+    hyper: Mapping[str, float | str]
+    optimizer: Mapping[str, Any]
+    epochs: int
+    batch_size: int
+    evaluations: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @property
+    def options_text(self) -> str:
+        """The problem's options as canonical JSON."""
+        return json.dumps(dict(self.options), sort_keys=True)
+
+    @property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits of the SHA-256 of the canonical JSON of the spec."""
+        text = json.dumps(
+            {"format": FORMAT, **self.as_dict()}, sort_keys=True, separators=(",", ":")
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def spec_from_dict(values: Mapping[str, Any]) -> RunSpec:
+    """The spec that `as_dict` wrote."""
+    weights = values["weights"]
+    return RunSpec(**{**values, "weights": None if weights is None else tuple(weights)})

@@ -1,0 +1,41 @@
+"""What every test stands on: one thread, a temporary working folder, small configs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+QUADRATICS = """\
+name: bowls
+problem: quadratics
+budget: {epochs: 2, batch_size: 16, evaluations: 2}
+optimizer: {name: sgd, lr: [0.01, 0.02]}
+seeds: 2
+arms:
+  scalarization: {method: linear, weights: {grid: log_odds, points: 5}}
+  pcgrad:
+  cagrad: {c: [0.2, 0.6]}
+resources: {engine: inline, pack: 7}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def bowls(workdir: Path) -> Path:
+    """A config that trains in about a second, in the working folder."""
+    path = workdir / "bowls.yaml"
+    path.write_text(QUADRATICS)
+    return path

@@ -1,0 +1,68 @@
+"""Intervals over few seeds: coverage, reach, reproducibility."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mtofront.analysis.interval import interval
+
+
+def generator(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("skewed", [False, True])
+def test_the_interval_holds_the_true_mean_as_often_as_it_says(seeds: int, skewed: bool) -> None:
+    draws = generator(seeds)
+    trials = 300
+    # Mild skewness; no interval for five numbers is right for every distribution.
+    samples = (
+        draws.gamma(6.0, size=(trials, seeds)) - 6 if skewed else draws.normal(size=(trials, seeds))
+    )
+    ends = [interval(sample, 0.9, draws) for sample in samples]
+    covered = sum(low <= 0 <= high for low, high in ends)
+    assert covered >= stats.binom.ppf(0.001, trials, 0.9)
+    assert covered <= stats.binom.ppf(0.999, trials, 0.9) + 0.06 * trials
+
+
+def test_three_seeds_reach_beyond_their_own_range() -> None:
+    low, high = interval([0.0, 1.0, 2.0], 0.95, generator())
+    # Student's t with two degrees of freedom: 4.3027 standard errors.
+    assert (low, high) == pytest.approx(
+        (1 - 4.3027 / math.sqrt(3), 1 + 4.3027 / math.sqrt(3)), 1e-4
+    )
+
+
+def test_the_bootstrap_widens_the_side_of_the_long_tail() -> None:
+    sample = generator(1).exponential(size=30) ** 2
+    low, high = interval(sample, 0.95, generator())
+    student = stats.t.interval(0.95, 29, sample.mean(), stats.sem(sample))
+    assert low == pytest.approx(student[0])
+    assert high - sample.mean() > 1.1 * (student[1] - sample.mean())
+
+
+def test_equal_generators_give_equal_intervals() -> None:
+    sample = generator(3).gamma(1.0, size=25)
+    assert interval(sample, 0.95, generator(1)) == interval(sample, 0.95, generator(1))
+    assert interval(sample, 0.95, generator(1)) != interval(sample, 0.95, generator(2))
+
+
+def test_seeds_that_agree_have_an_interval_without_width() -> None:
+    assert interval([0.25] * 4, 0.95, generator()) == pytest.approx((0.25, 0.25))
+
+
+@pytest.mark.parametrize("values", [[], [0.3]])
+def test_fewer_than_two_seeds_have_no_interval(values: list[float]) -> None:
+    assert all(math.isnan(end) for end in interval(values, 0.95, generator()))
+
+
+def test_nan_and_an_impossible_confidence_are_refused() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        interval([0.0, math.nan], 0.95, generator())
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        interval([0.0, 1.0], 95, generator())

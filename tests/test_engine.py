@@ -1,0 +1,252 @@
+"""The engine against oracles: packs against single runs, and against a plain torch loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mtofront.methods import METHODS
+from mtofront.problems import PROBLEMS, Problem, Split, Task
+from mtofront.sweep.arms import default_values
+from mtofront.sweep.network import fresh_module, network
+from mtofront.sweep.spec import RunSpec
+from mtofront.sweep.streams import minibatches
+from mtofront.sweep.train import Trained, evaluation_epochs, train_pack
+
+
+def spec(method: str = "linear", **changes: object) -> RunSpec:
+    """A short run; `changes` are fields of the spec."""
+    base = RunSpec(
+        arm="a",
+        method=method,
+        problem="p",
+        options={},
+        seed=0,
+        restart=0,
+        lr=0.01,
+        weights=(0.3, 0.7) if method == "linear" else None,
+        hyper=default_values(METHODS[method]),
+        optimizer={"name": "adam", "weight_decay": 0.0, "momentum": 0.0, "schedule": "constant"},
+        epochs=2,
+        batch_size=16,
+        evaluations=2,
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+class Twin(nn.Module):
+    """Two regression heads on a small trunk; options add what real networks have."""
+
+    def __init__(self, layer: nn.Module | None = None) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), layer or nn.Identity())
+        self.heads = nn.ModuleList([nn.Linear(8, 1), nn.Linear(8, 1)])
+        self.double()
+
+    def forward(self, inputs: Tensor) -> list[Tensor]:
+        features = self.trunk(inputs)
+        return [head(features).squeeze(-1) for head in self.heads]
+
+
+def regression(model: type[nn.Module] | object = Twin, rows: int = 64) -> Problem:
+    generator = torch.Generator().manual_seed(0)
+
+    def split() -> Split:
+        inputs = torch.randn(rows, 5, generator=generator, dtype=torch.float64)
+        return Split(inputs, (inputs.sum(1).sin(), inputs[:, 0] * inputs[:, 1]))
+
+    tasks = tuple(Task(name, nn.functional.mse_loss) for name in ("sine", "product"))
+    return Problem("regression", tasks, split(), split(), split(), model)  # type: ignore[arg-type]
+
+
+def final_losses(trained: Trained) -> np.ndarray:
+    last = max(m.step for m in trained.measurements)
+    return np.stack([m.values for m in trained.measurements if m.step == last], axis=1)
+
+
+def runs_of(method: str, count: int) -> list[RunSpec]:
+    return [
+        spec(
+            method,
+            seed=n // 2,
+            lr=0.003 * (1 + n % 3),
+            weights=(0.1 * (n + 1), 1 - 0.1 * (n + 1)) if method == "linear" else None,
+        )
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_run_is_bit_for_bit_the_same_in_any_pack_and_at_any_place(method: str) -> None:
+    problem = replace(PROBLEMS["multidigits"](train=160, val=40, test=40), name="p")
+    specs = runs_of(method, 5)
+    pack = final_losses(train_pack(problem, specs))
+    turned = final_losses(train_pack(problem, specs[::-1]))[::-1]
+    alone = np.concatenate([final_losses(train_pack(problem, [s])) for s in specs])
+    assert np.array_equal(pack, turned)
+    assert np.array_equal(pack, alone)
+    assert len(np.unique(pack[:, 0])) == len(specs)
+
+
+def plain_loop(problem: Problem, run: RunSpec, make: object) -> list[float]:
+    """Scalarization as anyone would write it, with torch.optim: the final test losses."""
+    module = fresh_module(problem, run)
+    optimizer = make(module.parameters())  # type: ignore[operator]
+    assert run.weights is not None
+    for epoch in range(run.epochs):
+        for rows in minibatches([run], len(problem.train), run.batch_size, epoch):
+            outputs = module(problem.train.inputs[rows[0]])
+            losses = [
+                task.loss(output, target[rows[0]])
+                for task, output, target in zip(
+                    problem.tasks, outputs, problem.train.targets, strict=True
+                )
+            ]
+            optimizer.zero_grad()
+            sum(w * loss for w, loss in zip(run.weights, losses, strict=True)).backward()
+            optimizer.step()
+    module.eval()
+    outputs = module(problem.test.inputs)
+    return [
+        task.loss(output, target).item()
+        for task, output, target in zip(problem.tasks, outputs, problem.test.targets, strict=True)
+    ]
+
+
+OPTIMIZERS = {
+    "adam": lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.05),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.05),
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.01, weight_decay=0.05),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.01, weight_decay=0.05, momentum=0.9),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_training_equals_a_plain_torch_loop_in_double_precision(name: str) -> None:
+    momentum = 0.9 if name == "momentum" else 0.0
+    settings = {"name": name, "weight_decay": 0.05, "momentum": momentum, "schedule": "constant"}
+    run = spec(optimizer=settings, epochs=25)
+    problem = regression()
+    trained = train_pack(problem, [run, replace(run, seed=1)])
+    expected = plain_loop(problem, run, OPTIMIZERS[name])
+    last = max(m.step for m in trained.measurements)
+    found = [m.values[0] for m in trained.measurements if m.step == last and m.split == "test"]
+    assert last == 100
+    assert np.allclose(found, expected, rtol=0, atol=1e-10)
+
+
+def test_batch_normalisation_keeps_running_statistics_of_each_run() -> None:
+    problem = regression(lambda: Twin(nn.BatchNorm1d(8)))
+    run = spec(epochs=5)
+    trained = train_pack(problem, [replace(run, seed=3), run])
+    expected = plain_loop(problem, run, lambda p: torch.optim.Adam(p, lr=0.01))
+    last = max(m.step for m in trained.measurements)
+    found = [m.values[1] for m in trained.measurements if m.step == last and m.split == "test"]
+    assert trained.notice == ""
+    assert np.allclose(found, expected, rtol=0, atol=1e-10)
+
+
+def test_dropout_trains_run_by_run_with_a_notice_and_stays_independent_of_the_pack() -> None:
+    problem = regression(lambda: Twin(nn.Dropout(0.5)))
+    specs = runs_of("linear", 3)
+    together = train_pack(problem, specs)
+    alone = np.concatenate([final_losses(train_pack(problem, [s])) for s in specs])
+    assert "trunk.2" in together.notice and "Dropout" in together.notice
+    assert np.array_equal(final_losses(together), alone)
+
+
+class Branching(nn.Module):
+    """A network that asks for the value of a tensor, which no batched computation can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Linear(5, 2).double()
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.trunk(inputs)
+        if features.sum().item() > 0:
+            features = 2 * features
+        return features[:, 0], features[:, 1]
+
+
+def test_a_network_that_cannot_be_batched_trains_run_by_run_with_a_notice() -> None:
+    trained = train_pack(regression(Branching), runs_of("pcgrad", 2))
+    assert trained.notice
+    assert np.isfinite(final_losses(trained)).all()
+
+
+def explode(output: Tensor, target: Tensor) -> Tensor:
+    """A loss that is infinite once outputs are large, which a large learning rate brings about."""
+    loss = (output - target).square().mean()
+    return torch.where(loss > 50, torch.inf, loss)
+
+
+def test_one_diverging_run_is_marked_with_its_step_and_leaves_the_others_alone() -> None:
+    base = regression()
+    problem = replace(base, tasks=tuple(Task(t.name, explode) for t in base.tasks))
+    sgd = {"name": "sgd", "weight_decay": 0.0, "momentum": 0.0, "schedule": "constant"}
+    good, bad = spec(optimizer=sgd), spec(optimizer=sgd, lr=1e4)
+    for method in ("linear", "mgda", "cagrad", "gradnorm", "uncertainty"):
+        weights = (0.5, 0.5) if method == "linear" else None
+        hyper = default_values(METHODS[method])
+        pack = [replace(s, method=method, weights=weights, hyper=hyper) for s in (good, bad, good)]
+        trained = train_pack(problem, pack)
+        alone = train_pack(problem, pack[:1])
+        assert trained.diverged_at.tolist()[0] == trained.diverged_at.tolist()[2] == -1
+        assert 0 < trained.diverged_at[1] <= 2
+        assert np.array_equal(final_losses(trained)[0], final_losses(alone)[0])
+
+
+def test_a_pack_of_diverged_runs_ends_at_the_next_evaluation() -> None:
+    base = regression()
+    problem = replace(base, tasks=tuple(Task(t.name, explode) for t in base.tasks))
+    trained = train_pack(problem, [spec(lr=1e9, epochs=50, evaluations=50)])
+    assert trained.diverged_at[0] >= 0
+    assert max(m.epoch for m in trained.measurements) < 50
+
+
+class SoftShared(nn.Module):
+    """Three tasks: one parameter for all, one for the first two, one a task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all = nn.Parameter(torch.ones((), dtype=torch.float64))
+        self.two = nn.Parameter(torch.ones((), dtype=torch.float64))
+        self.own = nn.ParameterList(torch.ones((), dtype=torch.float64) for _ in range(3))
+
+    def forward(self, inputs: Tensor) -> Sequence[Tensor]:
+        common = inputs * self.all
+        return [
+            common * self.two * self.own[0],
+            common + self.two + self.own[1],
+            common + self.own[2],
+        ]
+
+
+def test_sharing_is_read_off_the_gradients() -> None:
+    row = torch.ones(4, dtype=torch.float64)
+    split = Split(row, (row, row, row))
+    tasks = tuple(Task(name, nn.functional.mse_loss) for name in "abc")
+    problem = Problem("soft", tasks, split, split, split, SoftShared)
+    sharing = network(problem, spec()).sharing
+    assert sharing.shared == ("all", "two")
+    assert sharing.heads == (("own.0",), ("own.1",), ("own.2",))
+    trained = train_pack(problem, [spec("pcgrad", epochs=3, batch_size=4)])
+    assert np.isfinite(final_losses(trained)).all()
+
+
+def test_evaluations_are_spread_evenly_and_include_the_untrained_network() -> None:
+    assert sorted(evaluation_epochs(20, 5)) == [0, 4, 8, 12, 16, 20]
+    assert sorted(evaluation_epochs(2, 5)) == [0, 1, 2]
+
+
+def test_backward_passes_count_the_tasks_of_gradient_methods() -> None:
+    problem = regression()
+    steps = 2 * (64 // 16)
+    for method, passes in (("linear", 1), ("random", 1), ("gradnorm", 1), ("pcgrad", 2)):
+        assert train_pack(problem, [spec(method)]).backward_passes.tolist() == [passes * steps]

@@ -1,0 +1,124 @@
+"""Plans: ids, grids of weights, equal budgets and packs."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtofront.methods import METHODS, Choice
+from mtofront.sweep import Plan, load_config, plan
+from mtofront.sweep.planning import automatic_pack
+from mtofront.sweep.spec import spec_from_dict
+from mtofront.sweep.weights import weight_grid
+
+
+def planned(path: Path, *settings: str) -> Plan:
+    return plan(load_config(path, settings))
+
+
+def test_ids_are_hashes_of_specs_and_the_same_in_another_process(bowls: Path) -> None:
+    runs = planned(bowls).runs
+    code = (
+        "import sys; from mtofront.sweep import load_config, plan; "
+        "print(*plan(load_config(sys.argv[1])).runs)"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(bowls)]
+    environment = {"PYTHONHASHSEED": "77", "PYTHONPATH": str(Path(__file__).parents[1])}
+    other = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert other.stdout.split() == list(runs)
+    for identity, spec in runs.items():
+        assert spec.id == identity
+        assert spec_from_dict(spec.as_dict()) == spec
+        assert replace(spec, seed=99).id != identity
+
+
+def test_adding_an_arm_or_a_seed_leaves_the_ids_of_the_others_alone(bowls: Path) -> None:
+    before = set(planned(bowls).runs)
+    after = set(planned(bowls, "arms.mgda={}", "seeds=3").runs)
+    assert before < after
+
+
+def test_every_arm_gets_the_same_number_of_runs_by_finer_learning_rates(bowls: Path) -> None:
+    result = planned(bowls)
+    assert result.arm_runs() == {"scalarization": 20, "pcgrad": 20, "cagrad": 20}
+    rates = sorted({s.lr for s in result.runs.values() if s.arm == "pcgrad"})
+    assert len(rates) == 10
+    assert (rates[0], rates[-1]) == (0.01, 0.02)
+    assert {s.restart for s in result.runs.values()} == {0}
+    kept = {s.lr for s in result.runs.values() if s.arm == "scalarization"}
+    assert kept == {0.01, 0.02}
+
+
+def test_with_one_learning_rate_arms_are_filled_with_restarts(bowls: Path) -> None:
+    result = planned(bowls, "optimizer.lr=0.01")
+    assert set(result.arm_runs().values()) == {10}
+    restarts = [s.restart for s in result.runs.values() if s.arm == "pcgrad" and s.seed == 0]
+    assert restarts == [0, 1, 2, 3, 4]
+
+
+def test_equal_backward_passes_gives_gradient_methods_fewer_runs(bowls: Path) -> None:
+    result = planned(bowls, "tuning.runs_per_arm=equal_backward_passes")
+    assert len(set(result.arm_passes().values())) == 1
+    assert result.arm_runs() == {"scalarization": 20, "pcgrad": 10, "cagrad": 10}
+
+
+def test_as_given_leaves_arms_as_they_are_written(bowls: Path) -> None:
+    result = planned(bowls, "tuning.runs_per_arm=as_given")
+    assert result.arm_runs() == {"scalarization": 20, "pcgrad": 4, "cagrad": 8}
+
+
+def test_packs_hold_every_run_once_of_one_arm_with_the_same_choices(bowls: Path) -> None:
+    result = planned(bowls, "arms.mgda={normalization: [none, l2]}")
+    ids = [identity for pack in result.packs for identity in pack]
+    assert sorted(ids) == sorted(result.runs)
+    for pack in result.packs:
+        specs = [result.runs[identity] for identity in pack]
+        hyper = METHODS[specs[0].method].hyper
+        named = {tuple(s.hyper[k] for k in hyper if isinstance(hyper[k], Choice)) for s in specs}
+        assert len({s.arm for s in specs}) == len(named) == 1
+        assert len(pack) <= 7
+
+
+def test_the_automatic_pack_shrinks_with_the_network() -> None:
+    sizes = [automatic_pack(n) for n in (100, 25_000, 100_000, 10_000_000)]
+    assert sizes == [64, 64, 20, 4]
+
+
+@given(st.sampled_from(["log_odds", "uniform"]), st.integers(2, 60), st.floats(1e-4, 0.4))
+def test_two_task_grids_are_distinct_simplex_points_from_low_to_high(
+    grid: str, points: int, low: float
+) -> None:
+    rows = weight_grid(grid, points, 2, low)
+    assert len({row[0] for row in rows}) == points
+    assert all(abs(sum(row) - 1) < 1e-9 and min(row) > 0 for row in rows)
+    assert rows[0][0] == pytest.approx(low, abs=1e-9)
+    assert rows[-1][1] == pytest.approx(low, abs=1e-9)
+
+
+def test_the_log_odds_grid_is_densest_at_its_ends() -> None:
+    first = [row[0] for row in weight_grid("log_odds", 15, 2)]
+    gaps = [b - a for a, b in itertools.pairwise(first)]
+    assert gaps[0] < gaps[7] / 5
+    assert gaps[-1] < gaps[7] / 5
+
+
+@given(st.sampled_from(["lattice", "dirichlet"]), st.integers(2, 5), st.integers(5, 80))
+def test_many_task_grids_are_distinct_simplex_points_and_no_more_than_asked(
+    grid: str, tasks: int, points: int
+) -> None:
+    rows = weight_grid(grid, points, tasks)
+    assert 0 < len(rows) <= points
+    assert len(set(rows)) == len(rows)
+    assert all(abs(sum(row) - 1) < 1e-9 and min(row) >= 0 for row in rows)
+
+
+def test_grids_for_two_tasks_are_refused_for_three() -> None:
+    with pytest.raises(ValueError, match="two tasks"):
+        weight_grid("log_odds", 5, 3)

@@ -1,0 +1,137 @@
+"""Ray Tune as the engine: the same records as in this process, whatever is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mtofront.analysis import load
+from mtofront.sweep import load_config, run
+
+ROOT = Path(__file__).parents[1]
+DIGITS = """\
+name: digits
+problem: multidigits
+problem_options: {train: 320, val: 100, test: 100}
+budget: {epochs: 4, batch_size: 32, evaluations: 2}
+optimizer: {name: adam, lr: [0.003, 0.01]}
+seeds: 2
+arms:
+  scalarization: {method: linear, weights: {grid: log_odds, points: 4}}
+  pcgrad:
+resources: {cpus: 2, pack: 4}
+"""
+
+
+def mtofront(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "mtofront", *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def sorted_frame(folder: Path) -> pd.DataFrame:
+    frame = load(folder)
+    return frame.sort_values(list(frame.columns)).reset_index(drop=True)
+
+
+@pytest.fixture
+def digits(workdir: Path) -> Path:
+    (workdir / "digits.yaml").write_text(DIGITS)
+    run(load_config("digits.yaml", ["resources.engine=inline"]), "expected")
+    return workdir
+
+
+def children(parent: int) -> list[int]:
+    """All descendants of a process that are alive."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
+    pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
+    found, border = [], {parent}
+    while border:
+        border = {pid for pid, above in pairs if above in border}
+        found += sorted(border)
+    return found
+
+
+def command_of(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
+@pytest.mark.slow
+def test_ray_tune_writes_what_the_inline_engine_writes_and_keeps_the_screen_clean(
+    digits: Path,
+) -> None:
+    done = subprocess.run(
+        mtofront("run", "digits.yaml", "--out", "out"),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    pd.testing.assert_frame_equal(sorted_frame(Path("out")), sorted_frame(Path("expected")))
+    assert "pcgrad" in done.stdout and "index.html" in done.stdout
+    for noise in ("ray", "tune", "warning", "╭"):
+        assert noise not in done.stderr.lower().replace("results", ""), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["driver", "worker"])
+def test_nothing_is_lost_or_done_twice_when_a_process_is_killed(digits: Path, victim: str) -> None:
+    driver = subprocess.Popen(
+        mtofront("run", "digits.yaml", "--out", "out"),
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    target = driver.pid
+    while time.monotonic() < deadline and driver.poll() is None:
+        workers = [pid for pid in children(driver.pid) if "ray::" in command_of(pid)]
+        busy = list(Path("out/records").glob("*.parquet")) if Path("out/records").exists() else []
+        if busy and (victim == "driver" or workers):
+            target = random.Random(0).choice(workers) if victim == "worker" else driver.pid
+            break
+        time.sleep(0.02)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(target, signal.SIGKILL)
+    driver.wait(timeout=120)
+    subprocess.run(
+        mtofront("resume", "out"), env=environment(), capture_output=True, check=True, timeout=120
+    )
+    pd.testing.assert_frame_equal(sorted_frame(Path("out")), sorted_frame(Path("expected")))
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_cleanly_and_resume_goes_on(digits: Path) -> None:
+    driver = subprocess.Popen(
+        mtofront("run", "digits.yaml", "--out", "out", "--set", "budget.epochs=60"),
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(Path("out").glob("records/*.parquet")):
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGINT)
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 130, errors
+    assert "resume" in errors and "Traceback" not in errors
+    done = subprocess.run(
+        mtofront("resume", "out"), env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert load("out")["run"].nunique() == 32
