@@ -12,7 +12,7 @@ demo: .venv/installed
 	$(BIN)/mtofront run configs/quickstart.yaml
 
 test: .venv/installed-test lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ class Settings:
     objective: str = "loss"
     select_on: str = "val"
     report_on: str = "test"
-    equivalence: float = 0.02
+    equivalence: float = 0.05
     confidence: float = 0.95
     seed: int = 0
     checkpoint: str = "best"

@@ -42,7 +42,7 @@ def compare_table(
     *,
     baseline: str = "scalarization",
     tasks: Sequence[str] | None = None,
-    equivalence: float = 0.02,
+    equivalence: float = 0.05,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:

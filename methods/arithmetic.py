@@ -41,8 +41,11 @@ def solver(matrix: Tensor) -> Callable[[Tensor], Tensor]:
     extra = factor.shape[-1] - matrix.shape[-1]
 
     def solve(right: Tensor) -> Tensor:
-        full = torch.nn.functional.pad(right / size, (0, extra)).unsqueeze(-1)
-        return torch.cholesky_solve(full, factor)[..., : matrix.shape[-1], 0] / size
+        full = right / size
+        if extra:
+            full = torch.nn.functional.pad(full, (0, extra))
+        answer = torch.cholesky_solve(full.unsqueeze(-1), factor).squeeze(-1)
+        return answer[..., : matrix.shape[-1]] / size
 
     return solve
 

@@ -158,7 +158,7 @@ class Balancer:
     def _weighted_pass(self, losses: Sequence[Tensor], weights: Tensor) -> None:
         """One backward pass of Σ w_i L_i through everything."""
         scaled = [w.to(loss) * loss for w, loss in zip(weights, losses, strict=True)]
-        torch.stack(scaled).sum().backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(torch.stack(scaled).sum())
 
     def _combined_passes(self, losses: Sequence[Tensor]) -> None:
         """One backward pass a task; shared parameters get the combination, heads their own."""

@@ -110,7 +110,7 @@ def _scaled(by: _Scaling, head: Tensor, tail: Tensor, sign: int) -> tuple[Tensor
 def _corrected(
     by: _Scaling, at: _Iterate, change: _Iterate, centring: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The cone's second-order correction W⁻¹(λ \\ (centring − W⁻¹Δprimal ∘ WΔdual)), λ = W·dual."""
+    """W⁻¹x with λ ∘ x = centring − (W⁻¹·Δprimal) ∘ (W·Δdual) and λ = W·dual: the correction."""
     head, tail = _scaled(by, at.head, at.tail, 1)
     first_head, first_tail = _scaled(by, torch.zeros_like(at.head), change.unit, -1)
     second_head, second_tail = _scaled(by, change.head, change.tail, 1)

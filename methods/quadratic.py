@@ -37,13 +37,13 @@ def minimise_nonnegative(hessian: Tensor, slope: Tensor) -> Tensor:
 def shortest_above(gramian: Tensor, floor: Tensor) -> Tensor:
     """argmin over v >= floor of vᵀGv, shape (..., T): a projection onto the dual cone of the rows.
 
-    gramian: (..., T, T) float64, finite; floor: (..., T), non-negative. Σ v_i g_i is the vector nearest to
-    Σ floor_i g_i that conflicts with no g_i.
+    gramian: (..., T, T) float64, finite; floor: (..., T), non-negative. Σ v_i g_i is the vector
+    nearest to Σ floor_i g_i that conflicts with no g_i.
     """
     if gramian.shape[-1] == 2:
         # one of the two at most has to give way to the other's conflict
-        other = positive(gramian.diagonal(dim1=-2, dim2=-1))
-        return torch.maximum(floor, -gramian[..., :1, 1] * floor.flip(-1) / other)
+        squares = positive(gramian.diagonal(dim1=-2, dim2=-1))
+        return torch.maximum(floor, -gramian[..., :1, 1] * floor.flip(-1) / squares)
     return floor + minimise_nonnegative(gramian, -times(gramian, floor))
 
 

@@ -49,7 +49,7 @@ def arm_trials(config: Config, arm: str, tasks: int) -> list[Trial]:
                 f"unknown field {key!r} for {method.name}; {nearest(key, known)}",
             )
     axes = {
-        name: _axis(config, arm, method, name, given[name])
+        name: _axis(config, arm, method, name, given[name], tasks)
         for name, hyper in method.hyper.items()
         if name in given and not isinstance(hyper, TaskWeights)
     }
@@ -76,7 +76,9 @@ def default_values(method: Method) -> dict[str, float | str]:
     return values
 
 
-def _axis(config: Config, arm: str, method: Method, name: str, given: Any) -> list[float | str]:
+def _axis(
+    config: Config, arm: str, method: Method, name: str, given: Any, tasks: int
+) -> list[float | str]:
     """The values of one hyper-parameter, checked one by one."""
     place = ("arms", arm, name)
     values = given if isinstance(given, list) else [given]
@@ -87,7 +89,7 @@ def _axis(config: Config, arm: str, method: Method, name: str, given: Any) -> li
         if values.count(value) > 1:
             raise config.error(here, f"a grid names every value once; found {value!r} twice")
         try:
-            check_hyper(method, {name: value})
+            check_hyper(method, {name: value}, tasks)
         except HyperError as error:
             raise config.error(here, str(error)) from None
     return [value if isinstance(value, str) else float(value) for value in values]

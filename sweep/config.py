@@ -88,7 +88,7 @@ class Report(Section):
     select_on: Literal["train", "val", "test"] = "val"
     report_on: Literal["train", "val", "test"] = "test"
     baseline: str = "scalarization"
-    equivalence: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.02
+    equivalence: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
 

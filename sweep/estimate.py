@@ -11,10 +11,11 @@ from mtofront.problems import Problem, Split
 
 from .evaluate import measure_pack
 from .network import network
+from .pack import start_pack, train_epoch
 from .planning import Plan
 from .provide import placed_problem
 from .spec import RunSpec
-from .train import evaluation_epochs, start_pack, train_epoch
+from .train import evaluation_epochs
 
 TIMED_STEPS = 5
 """Steps timed for each arm, after as many to warm up."""

@@ -8,17 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from mtofront.methods import METHODS, Method, Signals, State, TaskWeights
-from mtofront.problems import Problem, Split
+from mtofront.methods import METHODS
+from mtofront.problems import Problem
 
 from .evaluate import Measurement, losses_of, measure_pack
-from .gradients import gradients, passes_per_step
-from .network import Network, Tensors, network, stacked_state
-from .optimizers import OptimizerState, Settings, apply, schedule
+from .gradients import passes_per_step
+from .network import network
+from .pack import PackState, mark_divergence, start_pack, train_epoch
 from .spec import RunSpec
-from .streams import method_noise, minibatches, stream
 
 
 @dataclass(frozen=True)
@@ -47,18 +45,6 @@ class Trained:
     diverged_at: NDArray[np.int64]
     backward_passes: NDArray[np.int64]
     notice: str
-
-
-@dataclass
-class PackState:
-    """Everything that changes while a pack trains."""
-
-    params: Tensors
-    buffers: Tensors
-    optimizer: OptimizerState
-    method: State
-    diverged_at: Tensor
-    step: int = 0
 
 
 def ignore(progress: Progress) -> None:
@@ -119,91 +105,11 @@ def evaluation_epochs(epochs: int, evaluations: int) -> frozenset[int]:
     return frozenset({0, *(round(epochs * k / count) for k in range(1, count + 1))})
 
 
-def start_pack(net: Network, specs: Sequence[RunSpec]) -> PackState:
-    """The state of a pack before its first step."""
-    params, buffers = stacked_state(net.problem, specs)
-    device = net.problem.train.inputs.device
-    method = METHODS[specs[0].method]
-    zeros = torch.zeros(len(specs), len(net.problem.tasks), dtype=torch.float64, device=device)
-    return PackState(
-        params,
-        buffers,
-        OptimizerState(),
-        method.init(zeros),
-        torch.full((len(specs),), -1, dtype=torch.int64, device=device),
-    )
-
-
-def train_epoch(net: Network, pack: PackState, specs: Sequence[RunSpec], epoch: int) -> None:
-    """Take every run of a pack once through its own permutation of the training data."""
-    train = net.problem.train
-    device = train.inputs.device
-    batch = min(specs[0].batch_size, len(train))
-    orders = minibatches(specs, len(train), batch, epoch).to(device)
-    method = METHODS[specs[0].method]
-    width = method.noise(len(net.problem.tasks))
-    noise = method_noise(specs, len(orders), width, epoch).to(device)
-    values = method_values(method, specs, device)
-    rates = torch.tensor([s.lr for s in specs], dtype=torch.float64, device=device)
-    for k, rows in enumerate(orders):
-        split = gathered(train, rows)
-        progress = (epoch + k / len(orders)) / specs[0].epochs
-        optimizer = specs[0].optimizer
-        settings = Settings(
-            rates * schedule(optimizer["schedule"], progress),
-            optimizer["weight_decay"],
-            optimizer["momentum"],
-        )
-        _train_step(net, pack, specs, split, noise[k], values, settings)
-
-
-def gathered(split: Split, rows: Tensor) -> Split:
-    """Each run's minibatch: rows (N, B) of row numbers -> inputs and targets (N, B, ...)."""
-    flat = rows.reshape(-1)
-    inputs, *targets = (
-        whole.index_select(0, flat).view(*rows.shape, *whole.shape[1:])
-        for whole in (split.inputs, *split.targets)
-    )
-    return Split(inputs, tuple(targets))
-
-
-def _train_step(
-    net: Network,
-    pack: PackState,
-    specs: Sequence[RunSpec],
-    split: Split,
-    noise: Tensor,
-    values: dict[str, Tensor | str],
-    settings: Settings,
-) -> None:
-    method = METHODS[specs[0].method]
-    seeds = [] if net.batched else [stream(s, "layers", pack.step).initial_seed() for s in specs]
-    losses = net.losses(pack.params, pack.buffers, split, seeds)
-    detached = torch.stack([loss.detach() for loss in losses], dim=1).double()
-    pack.diverged_at = _mark(pack.diverged_at, detached, pack.step)
-
-    def decide(gramian: Tensor | None, jacobian: Tensor | None) -> Tensor:
-        answer, pack.method = method.step(
-            Signals(detached, noise, gramian, jacobian), pack.method, values
-        )
-        return answer
-
-    grads = gradients(method, net.sharing, pack.params, losses, decide)
-    apply(specs[0].optimizer["name"], pack.optimizer, settings, pack.params, grads)
-    pack.step += 1
-
-
-def _mark(diverged_at: Tensor, losses: Tensor, step: int) -> Tensor:
-    """Note the step of the first non-finite loss of each run, without asking the device."""
-    fresh = (diverged_at < 0) & ~torch.isfinite(losses).all(dim=1)
-    return torch.where(fresh, step, diverged_at)
-
-
 def _note_divergence(pack: PackState, latest: Sequence[Measurement]) -> None:
     """A run whose loss is not finite on some split has diverged too."""
     for split in ("train", "val", "test"):
         losses = torch.from_numpy(losses_of(latest, split)).to(pack.diverged_at.device)
-        pack.diverged_at = _mark(pack.diverged_at, losses, pack.step)
+        pack.diverged_at = mark_divergence(pack.diverged_at, losses, pack.step)
 
 
 def _progress(
@@ -213,20 +119,3 @@ def _progress(
     gone = (pack.diverged_at >= 0).cpu().numpy()
     points[gone] = np.nan
     return Progress(len(specs), epoch, specs[0].epochs, int(gone.sum()), points)
-
-
-def method_values(
-    method: Method, specs: Sequence[RunSpec], device: torch.device
-) -> dict[str, Tensor | str]:
-    """The runs' hyper-parameters as a method takes them: numbers (N,), weights (N, T), choices."""
-    values: dict[str, Tensor | str] = {}
-    for name, hyper in method.hyper.items():
-        if isinstance(hyper, TaskWeights):
-            rows = [s.weights for s in specs]
-            values[name] = torch.tensor(rows, dtype=torch.float64, device=device)
-        elif isinstance(first := specs[0].hyper[name], str):
-            values[name] = first
-        else:
-            numbers = [float(s.hyper[name]) for s in specs]
-            values[name] = torch.tensor(numbers, dtype=torch.float64, device=device)
-    return values

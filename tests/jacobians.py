@@ -32,7 +32,8 @@ def random_jacobian(
 
 def random_rotation(seed: int, size: int) -> Tensor:
     """An orthogonal matrix (P, P)."""
-    return torch.linalg.qr(random_jacobian(seed, size, size)).Q
+    rotation: Tensor = torch.linalg.qr(random_jacobian(seed, size, size)).Q
+    return rotation
 
 
 def graded(tasks: int, parameters: int, decades: float) -> Tensor:

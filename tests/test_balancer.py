@@ -107,7 +107,7 @@ def test_linear_unit_weights_are_loss_backward_step_by_step() -> None:
     for step in range(5):
         for optimizer in optimizers:
             optimizer.zero_grad()
-        sum(plain.losses(step), torch.zeros(())).backward()
+        torch.autograd.backward(plain.losses(step))
         balancer.backward(balanced.losses(step))
         for optimizer in optimizers:
             optimizer.step()
@@ -158,6 +158,14 @@ def test_a_shared_parameter_that_one_task_misses_counts_as_zero_there() -> None:
     Balancer("mgda", 2, [first, second]).backward([3 * first.sum(), 2 * second.sum()])
     expected = aggregate("mgda", torch.tensor([[3.0, 0.0], [0.0, 2.0]], dtype=torch.float64))
     torch.testing.assert_close(grads([first, second]), expected)
+
+
+@pytest.mark.parametrize("name", ["linear", "pcgrad", "gradnorm", "graddrop"])
+def test_a_shared_parameter_that_no_loss_reaches_gets_no_gradient(name: str) -> None:
+    model = TwoHeads()
+    Balancer(name, 2, [model.unused, *model.trunk.parameters()]).backward(model.losses())
+    assert model.unused.grad is None
+    assert all(p.grad is not None for p in model.trunk.parameters())
 
 
 def test_a_head_that_two_tasks_share_gets_both_gradients() -> None:

@@ -29,7 +29,7 @@ def spec(method: str = "linear", **changes: object) -> RunSpec:
         seed=0,
         restart=0,
         lr=0.01,
-        weights=(0.3, 0.7) if method == "linear" else None,
+        weights=(0.3, 0.7) if "weights" in METHODS[method].hyper else None,
         hyper=default_values(METHODS[method]),
         optimizer={"name": "adam", "weight_decay": 0.0, "momentum": 0.0, "schedule": "constant"},
         epochs=2,
@@ -75,7 +75,9 @@ def runs_of(method: str, count: int) -> list[RunSpec]:
             method,
             seed=n // 2,
             lr=0.003 * (1 + n % 3),
-            weights=(0.1 * (n + 1), 1 - 0.1 * (n + 1)) if method == "linear" else None,
+            weights=(0.1 * (n + 1), 1 - 0.1 * (n + 1))
+            if "weights" in METHODS[method].hyper
+            else None,
         )
         for n in range(count)
     ]

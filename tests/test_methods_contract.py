@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from jacobians import CHAIN, IDENTICAL, NASTY, random_jacobian, random_rotation, rows
 from torch import Tensor
 
-import mtofront.methods
+import mtofront.methods.bargaining
+import mtofront.methods.cone
+import mtofront.methods.quadratic
 from mtofront.methods import METHODS, Choice, Method, Number, Signals, State, Values, aggregate
 
-Setting = tuple[str, Mapping[str, str]]
+Setting = tuple[str, dict[str, Any]]
 
 
 def settings() -> list[Setting]:
@@ -77,20 +80,26 @@ def advance(method: Method, signals: Signals, state: State, values: Values) -> t
     """One whole step: the answer, and the state after the method has seen the step's effect."""
     answer, state = method.step(signals, state, values)
     if method.after is not None:
-        effect = signals.losses * torch.linspace(0.5, 0.9, signals.losses.shape[-1]).double()
+        effect = signals.losses * torch.linspace(0.5, 0.9, signals.losses.shape[-1]).to(
+            signals.losses
+        )
         state = method.after(effect, state, values)
     return answer, state
 
 
-def part(signals: Signals, run: slice) -> Signals:
-    gramian, jacobian = signals.gramian, signals.jacobian
-    return Signals(
-        losses=signals.losses[run],
-        noise=signals.noise[run],
-        epoch=signals.epoch,
-        gramian=None if gramian is None else gramian[run],
-        jacobian=None if jacobian is None else jacobian[run],
+def mapped(signals: Signals, change: Callable[[Tensor], Tensor]) -> Signals:
+    """The signals with every tensor changed."""
+    return replace(
+        signals,
+        losses=change(signals.losses),
+        noise=change(signals.noise),
+        gramian=None if signals.gramian is None else change(signals.gramian),
+        jacobian=None if signals.jacobian is None else change(signals.jacobian),
     )
+
+
+def part(signals: Signals, run: slice) -> Signals:
+    return mapped(signals, lambda tensor: tensor[run])
 
 
 def part_of_values(values: Values, run: slice) -> Values:
@@ -117,28 +126,6 @@ def trajectory(
         answers.append(answer)
         states.append(state)
     return answers, states
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_a_method_is_one_file_that_says_where_it_comes_from(name: str) -> None:
-    method = METHODS[name]
-    file = Path(mtofront.methods.__file__).parent / f"{name}.py"
-    assert method.name == name
-    assert file.is_file()
-    assert str(method.paper.year) in file.read_text(encoding="utf-8").split('"""')[1]
-    assert method.summary
-    assert method.summary[0] == method.summary[0].lower() or method.summary[1].isupper()
-    assert not method.summary.endswith(".")
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_a_method_that_sees_only_losses_weights_the_heads_too(name: str) -> None:
-    method = METHODS[name]
-    if method.needs == "losses":
-        assert method.heads == "weighted"
-    if method.layer == "last":
-        assert method.needs == "gramian"
-        assert method.heads == "weighted"
 
 
 @every
@@ -276,6 +263,27 @@ def test_inputs_are_never_written_to(setting: Setting) -> None:
     before = pickle.dumps((signals, dict(state), dict(values)))
     advance(method, signals, state, values)
     assert pickle.dumps((signals, dict(state), dict(values))) == before
+
+
+@every
+@pytest.mark.parametrize("tasks", [1, 2, 3])
+def test_a_step_stays_on_its_device_and_never_waits_for_a_value(
+    setting: Setting, tasks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for solver in (mtofront.methods.bargaining, mtofront.methods.cone, mtofront.methods.quadratic):
+        monkeypatch.setattr(solver, "ITERATIONS", 1)
+    method = METHODS[setting[0]]
+    signals = draw_signals(method, 0, random_jacobian(1, 2, tasks, 5))
+    values = draw_values(setting, (2,), tasks)
+    # tensors without storage: reading one, or mixing in one from the CPU, raises
+    answer, _ = advance(
+        method,
+        mapped(signals, lambda tensor: tensor.to("meta")),
+        method.init(torch.zeros(2, tasks, dtype=torch.float64, device="meta")),
+        {key: v.to("meta") if isinstance(v, Tensor) else v for key, v in values.items()},
+    )
+    assert answer.is_meta
+    assert answer.shape == (2, 5 if method.needs == "jacobian" else tasks)
 
 
 @every

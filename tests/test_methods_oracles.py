@@ -260,7 +260,7 @@ def test_uncertainty_trains_its_variances_as_torch_would(form: str) -> None:
         weights, state = method.step(Signals(loss, loss[:0]), state, values)
         leaf = loss.clone().requires_grad_()
         optimizer.zero_grad()
-        (factor * torch.exp(-parameter) * leaf + parameter / 2).sum().backward()
+        torch.autograd.backward((factor * torch.exp(-parameter) * leaf + parameter / 2).sum())
         assert leaf.grad is not None
         torch.testing.assert_close(weights, leaf.grad)
         optimizer.step()
@@ -287,7 +287,7 @@ def test_gradnorm_trains_its_weights_as_automatic_differentiation_would(alpha: f
         rate = (losses / first) / (losses / first).mean()
         target = (lengths.mean() * rate**alpha).detach()
         optimizer.zero_grad()
-        (lengths - target).abs().sum().backward()
+        torch.autograd.backward((lengths - target).abs().sum())
         optimizer.step()
         with torch.no_grad():
             parameter *= 3 / parameter.sum()

@@ -17,7 +17,11 @@ import pytest
 from mtofront.analysis import load
 from mtofront.sweep import load_config, run
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+
 ROOT = Path(__file__).parents[1]
+TIMEOUT = 300
+"""Seconds that a sweep of a few seconds may take on a busy machine."""
 DIGITS = """\
 name: digits
 problem: multidigits
@@ -69,7 +73,6 @@ def command_of(pid: int) -> str:
     return ""
 
 
-@pytest.mark.slow
 def test_ray_tune_writes_what_the_inline_engine_writes_and_keeps_the_screen_clean(
     digits: Path,
 ) -> None:
@@ -79,7 +82,7 @@ def test_ray_tune_writes_what_the_inline_engine_writes_and_keeps_the_screen_clea
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=TIMEOUT,
     )
     pd.testing.assert_frame_equal(sorted_frame(Path("out")), sorted_frame(Path("expected")))
     assert "pcgrad" in done.stdout and "index.html" in done.stdout
@@ -87,7 +90,6 @@ def test_ray_tune_writes_what_the_inline_engine_writes_and_keeps_the_screen_clea
         assert noise not in done.stderr.lower().replace("results", ""), done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["driver", "worker"])
 def test_nothing_is_lost_or_done_twice_when_a_process_is_killed(digits: Path, victim: str) -> None:
     driver = subprocess.Popen(
@@ -96,7 +98,7 @@ def test_nothing_is_lost_or_done_twice_when_a_process_is_killed(digits: Path, vi
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + TIMEOUT
     target = driver.pid
     while time.monotonic() < deadline and driver.poll() is None:
         workers = [pid for pid in children(driver.pid) if "ray::" in command_of(pid)]
@@ -107,14 +109,17 @@ def test_nothing_is_lost_or_done_twice_when_a_process_is_killed(digits: Path, vi
         time.sleep(0.02)
     with contextlib.suppress(ProcessLookupError):
         os.kill(target, signal.SIGKILL)
-    driver.wait(timeout=120)
+    driver.wait(timeout=TIMEOUT)
     subprocess.run(
-        mtofront("resume", "out"), env=environment(), capture_output=True, check=True, timeout=120
+        mtofront("resume", "out"),
+        env=environment(),
+        capture_output=True,
+        check=True,
+        timeout=TIMEOUT,
     )
     pd.testing.assert_frame_equal(sorted_frame(Path("out")), sorted_frame(Path("expected")))
 
 
-@pytest.mark.slow
 def test_ctrl_c_stops_cleanly_and_resume_goes_on(digits: Path) -> None:
     driver = subprocess.Popen(
         mtofront("run", "digits.yaml", "--out", "out", "--set", "budget.epochs=60"),
@@ -123,15 +128,19 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(digits: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline and not list(Path("out").glob("records/*.parquet")):
         time.sleep(0.05)
     driver.send_signal(signal.SIGINT)
-    _, errors = driver.communicate(timeout=60)
+    _, errors = driver.communicate(timeout=TIMEOUT)
     assert driver.returncode == 130, errors
     assert "resume" in errors and "Traceback" not in errors
     done = subprocess.run(
-        mtofront("resume", "out"), env=environment(), capture_output=True, text=True, timeout=120
+        mtofront("resume", "out"),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
     )
     assert done.returncode == 0, done.stderr
     assert load("out")["run"].nunique() == 32
