@@ -48,6 +48,7 @@ from .aggregation import aggregate
 from .balancer import Balancer
 from .hyper import Configured, HyperError, check_hyper, make, values_for
 from .method import (
+    After,
     Choice,
     Hyper,
     Method,
@@ -64,6 +65,7 @@ from .registry import METHODS
 
 __all__ = [
     "METHODS",
+    "After",
     "Balancer",
     "Choice",
     "Configured",

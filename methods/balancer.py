@@ -59,10 +59,10 @@ class Balancer:
 
         losses: T scalars, or one tensor (T,), still attached to their graph, which is freed.
         epoch: how many passes over the data are finished, for the few methods that count them.
-        Shared parameters get the method's combination of the tasks' gradients; every other
-        parameter gets its tasks' gradients, weighted or not as `Method.heads` says. A parameter
-        that no loss reaches is left as it is. Gradient hooks see one combined pass for methods that
-        need only losses, one pass a task for the others.
+        Shared parameters get the method's combination of the tasks' gradients. Every other
+        parameter gets its tasks' gradients: weighted too where one backward pass of the weighted
+        losses serves everything (`Method.heads`), else as they are. A parameter that no loss
+        reaches is left as it is.
         Raises ValueError if the losses are not T scalars that require a gradient, or if the method
         still waits for `after`.
         """
@@ -177,7 +177,6 @@ class Balancer:
             if any(row[place] is not None for row in rows):
                 accumulate(parameter, part)
         for task, own in enumerate(heads):
-            factor = answer[task] if method.heads == "weighted" else 1.0
             for parameter, gradient in zip(own, rows[task][count:], strict=True):
                 if gradient is not None:
-                    accumulate(parameter, factor * gradient)
+                    accumulate(parameter, gradient)

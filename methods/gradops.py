@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .arithmetic import padded, positive, power, times
+from .arithmetic import dot, padded, positive, power, times
 from .gramian import cosines, norms, or_nan, trusted
 from .method import Choice, Method, Number, Paper, Signals, State, Values, choice, number
 
@@ -34,10 +34,13 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     progress = times(clean, kept.sum(-2)) / positive(lengths)
     if choice(values, "p") == "2":
         progress = progress / positive(lengths)
-    mean = progress.mean(-1, keepdim=True)
+    # a task without a gradient can make no progress, and must not be favoured for that
+    present = (lengths > 0).to(lengths)
+    count = positive(present.sum(-1, keepdim=True))
+    mean = dot(progress, present) / count
     relative = (progress / positive(mean)).clamp_min(SMALLEST_PROGRESS)
-    favour = power(relative, number(values, "alpha"))
-    favour = favour / favour.mean(-1, keepdim=True)
+    favour = power(relative, number(values, "alpha")) * present
+    favour = favour * count / positive(favour.sum(-1, keepdim=True))
     return or_nan(finite, (favour.unsqueeze(-1) * kept).sum(-2)), state
 
 

@@ -217,8 +217,8 @@ def _explained() -> Iterator[None]:
     except OSError as error:  # StorageError, or a report that cannot be written
         where = f"{error.filename}: " if error.filename else ""
         end(f"error: {where}{error.strerror or error}\nFinished runs are kept.", FAILED)
-    except Interrupted:
-        end("Stopped. Finished runs are kept; `mtofront resume DIR` goes on.", INTERRUPTED)
+    except Interrupted as folder:
+        end(f"Stopped. Finished runs are kept; go on with: mtofront resume {folder}", INTERRUPTED)
 
 
 def main() -> None:

@@ -22,10 +22,10 @@ PASSES = {"losses": "1", "feature_gramian": "1", "gramian": "T", "jacobian": "T"
 
 def verdict_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     """One line an arm: the verdict, its margin with interval, and the price."""
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    table.add_column("arm")
-    table.add_column("verdict")
-    for heading in ("margin", "interval", "HV ratio", "equivalent", "runs"):
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("arm", overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    for heading in ("margin", "interval", "HV", "equivalent", "runs"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         colour = COLOURS[row["verdict"]]
@@ -40,8 +40,9 @@ def verdict_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         )
     console.print(table)
     console.print(
-        "margin: distance beyond (+) or behind (−) the scalarization front, 1 = its whole range.\n"
-        "equivalent: scalarization runs that do as well half the time.",
+        "margin: distance beyond (+) or behind (−) the scalarization front, as a share\n"
+        "of its range. HV: hypervolume, scalarization = 1. equivalent: scalarization runs\n"
+        "that do as well half the time.",
         style="dim",
         highlight=False,
     )

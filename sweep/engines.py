@@ -51,7 +51,14 @@ class Work:
     @property
     def workers(self) -> int:
         """How many packs train at once on this machine."""
-        return self.resources.cpus or len(os.sched_getaffinity(0))
+        return self.resources.cpus or cores()
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def inline(work: Work, tell: Tell) -> None:
@@ -73,7 +80,7 @@ def inline(work: Work, tell: Tell) -> None:
             if stopped:
                 raise StorageError(None, stopped[0])
     except KeyboardInterrupt:
-        raise Interrupted from None
+        raise Interrupted(str(work.folder.root)) from None
 
 
 def ray(work: Work, tell: Tell) -> None:

@@ -12,4 +12,4 @@ class StorageError(OSError):
 
 
 class Interrupted(Exception):
-    """The sweep was stopped from outside; `resume` continues it."""
+    """The sweep in the folder that the message names was stopped from outside; `resume` goes on."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mtofront.problems import Problem, Split
 
+from .engines import cores
 from .evaluate import measure_pack
 from .network import network
 from .pack import start_pack, train_epoch
@@ -51,7 +51,7 @@ class Estimate:
 
 def estimate(planned: Plan) -> Estimate:
     """Time a few steps and one evaluation of each arm's largest pack in this process."""
-    workers = planned.config.resources.cpus or len(os.sched_getaffinity(0))
+    workers = planned.config.resources.cpus or cores()
     return Estimate(tuple(_arm(planned, arm) for arm in planned.config.arms), workers)
 
 

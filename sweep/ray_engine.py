@@ -50,7 +50,7 @@ def train(work: Work, tell: Tell) -> None:
     if news.storage:
         raise StorageError(None, news.storage)
     if news.open:
-        raise Interrupted
+        raise Interrupted(str(work.folder.root))
 
 
 def _name(trial: Trial) -> str:

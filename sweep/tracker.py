@@ -23,8 +23,8 @@ SAVE_SECONDS = 1.0
 class Tracker:
     """What the driver has heard so far. Counts are runs, not packs.
 
-    start: monotonic seconds when tracking began. points: arm -> validation losses (n, T) of all
-    evaluations heard of, rows with NaN left out. untrained: (T,) the losses before training.
+    start: monotonic seconds when the first pack began. points: arm -> validation losses (n, T) of
+    all evaluations heard of, rows with NaN left out. untrained: (T,) losses before training.
     """
 
     def __init__(self, folder: Folder, manifest: Mapping[str, Any], todo: Sequence[int]) -> None:
@@ -42,6 +42,8 @@ class Tracker:
 
     def hear(self, news: News) -> None:
         """Take in what one pack told."""
+        if not self.latest:
+            self.start = time.monotonic()
         self.latest[news.pack] = news
         points = np.array(news.points, dtype=float)
         points = points[np.isfinite(points).all(axis=1)] if points.size else points

@@ -168,6 +168,13 @@ def test_a_shared_parameter_that_no_loss_reaches_gets_no_gradient(name: str) -> 
     assert all(p.grad is not None for p in model.trunk.parameters())
 
 
+def test_a_head_that_one_loss_uses_twice_gets_its_gradient_once() -> None:
+    trunk, head = (nn.Parameter(torch.tensor(v, dtype=torch.float64)) for v in (2.0, 3.0))
+    Balancer("pcgrad", 1, [trunk]).backward([trunk * head + head])
+    assert head.grad is not None
+    assert head.grad.item() == 3
+
+
 def test_a_head_that_two_tasks_share_gets_both_gradients() -> None:
     trunk, head = (nn.Parameter(torch.tensor(v, dtype=torch.float64)) for v in (2.0, 3.0))
     Balancer("pcgrad", 2, [trunk]).backward([trunk * head, 5 * trunk * head])

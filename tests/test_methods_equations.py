@@ -153,3 +153,52 @@ def test_tchebycheff_reaches_the_middle_of_a_concave_front_where_linear_does_not
     expected = rows((-0.336, 0, 0.336))[0]
     torch.testing.assert_close(ends_of_descent("tchebycheff"), expected, rtol=0, atol=2e-3)
     assert (ends_of_descent("linear").abs() > 0.9).all()
+
+
+def test_famo_trains_its_logits_as_torch_would() -> None:
+    method, values = METHODS["famo"], values_for(make("famo", gamma=0.5, weight_lr=0.1), 3)
+    assert method.after is not None
+    logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=0.1, weight_decay=0.5)
+    state = method.init(torch.zeros(3, dtype=torch.float64))
+    for step in range(10):
+        before = 0.1 + random_jacobian(step, 3).abs()
+        after = before * rows((0.9, 0.5 + 0.05 * step, 1.2))[0]
+        weights, state = method.step(Signals(before, before[:0]), state, values)
+        share = torch.softmax(logits, dim=0)
+        expected = share / before / (share / before).sum()
+        torch.testing.assert_close(weights, expected.detach())
+        optimizer.zero_grad()
+        torch.autograd.backward(share @ (before.log() - after.log()))
+        optimizer.step()
+        state = method.after(after, state, values)
+        torch.testing.assert_close(state["logits"], logits.detach())
+
+
+@pytest.mark.parametrize(("name", "largest"), [("uncertainty", 0.5), ("imtl_l", 1.0)])
+def test_a_loss_that_vanishes_gets_a_bounded_weight(name: str, largest: float) -> None:
+    method, values = METHODS[name], values_for(make(name, weight_lr=1.0), 2)
+    losses = torch.zeros(2, dtype=torch.float64)
+    state = method.init(losses)
+    for _ in range(30):
+        weights, state = method.step(Signals(losses, losses[:0]), state, values)
+    assert weights.tolist() == pytest.approx([largest * float(np.exp(10))] * 2)
+
+
+@pytest.mark.parametrize("name", ["nash_mtl", "fairgrad", "imtl_g", "config", "db_mtl"])
+@pytest.mark.parametrize("tasks", [2, 3])
+def test_a_task_without_a_gradient_gets_no_weight(name: str, tasks: int) -> None:
+    jacobian = random_jacobian(1, tasks, 4)
+    jacobian[1] = 0
+    weights = weights_of(name, jacobian)
+    assert weights[1] == 0
+    assert (weights[[0, -1][: tasks - 1]] != 0).all()
+
+
+@pytest.mark.parametrize("distribution", ["normal", "dirichlet"])
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_random_weights_survive_noise_that_is_exactly_zero(distribution: str, tasks: int) -> None:
+    zeros = torch.zeros(tasks, dtype=torch.float64)
+    values = {"distribution": distribution}
+    weights, _ = METHODS["random"].step(Signals(zeros, zeros), {}, values)
+    torch.testing.assert_close(weights, torch.full_like(zeros, 1 / tasks))

@@ -65,6 +65,17 @@ def test_task_weights_are_counted_where_the_tasks_are_known() -> None:
         aggregate("linear", CONFLICT, weights=[1, 2, 3])
 
 
+@pytest.mark.parametrize("name", ["grad_similarity", "metabalance"])
+def test_a_main_task_that_does_not_exist_is_refused(name: str) -> None:
+    aggregate(name, CONFLICT, main=1)
+    words = "`main` must be a whole number from 0 to 1; found 2"
+    with pytest.raises(HyperError, match=words) as caught:
+        aggregate(name, CONFLICT, main=2)
+    assert caught.value.parameter == "main"
+    with pytest.raises(HyperError, match="whole number"):
+        make(name, main=0.5)
+
+
 def test_values_have_the_shape_of_the_batch() -> None:
     values = values_for(make("cagrad", c=0.2), tasks=3, batch=(4, 2))
     for value in values.values():

@@ -23,13 +23,12 @@ def test_a_method_is_one_file_that_says_where_it_comes_from(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_that_sees_only_losses_weights_the_heads_too(name: str) -> None:
+def test_heads_are_weighted_exactly_where_one_backward_pass_serves_all(name: str) -> None:
     method = METHODS[name]
-    if method.needs == "losses":
-        assert method.heads == "weighted"
+    one_pass = method.needs == "losses" or method.layer == "last"
+    assert (method.heads == "weighted") == one_pass
     if method.layer == "last":
         assert method.needs == "gramian"
-        assert method.heads == "weighted"
 
 
 @pytest.mark.parametrize("name", METHODS)
