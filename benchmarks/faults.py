@@ -51,14 +51,14 @@ def table(folder: Path) -> pd.DataFrame:
 
 
 def workers_of(driver: int) -> list[int]:
-    """Ray worker processes below a driver."""
+    """Processes below a driver that train packs (Tune's name for a function trial's actor)."""
     listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True)
     rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
     below, border = set(), {driver}
     while border:
         border = {int(pid) for pid, parent, *_ in rows if int(parent) in border}
         below |= border
-    return [int(row[0]) for row in rows if int(row[0]) in below and "ray::" in row[-1]]
+    return [int(row[0]) for row in rows if int(row[0]) in below and "ray::ImplicitFunc" in row[-1]]
 
 
 def kill_one(folder: Path, random_: random.Random, longest: float) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-Need = Literal["losses", "feature_gramian", "gramian", "jacobian"]
+Need = Literal["losses", "gramian", "jacobian"]
 """The least a method must be shown; it decides how many backward passes a step costs."""
 
 State = Mapping[str, Tensor]

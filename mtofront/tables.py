@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from mtofront.display import clock
 from mtofront.methods import Choice, Method, Number, TaskWeights
@@ -16,7 +18,7 @@ from mtofront.sweep import Estimate, Plan
 
 COLOURS = {"beats": "green", "matches": "cyan", "worse": "red", "inconclusive": "yellow"}
 
-PASSES = {"losses": "1", "feature_gramian": "1", "gramian": "T", "jacobian": "T"}
+PASSES = {"losses": "1", "gramian": "T", "jacobian": "T"}
 """Backward passes a step through the shared parameters, by need."""
 
 
@@ -106,21 +108,27 @@ def method_rows(methods: Mapping[str, Method]) -> list[dict[str, Any]]:
 def method_table(methods: Mapping[str, Method], console: Console) -> None:
     """Each method: what it needs and costs, its hyper-parameters, its paper and deviations."""
     for row in method_rows(methods):
+        console.print(Text.assemble((row["name"], "bold"), f"  {row['summary']}"))
         passes = row["backward_passes"]
-        console.print(f"[bold]{row['name']}[/]  {row['summary']}", highlight=False)
         cost = f"{passes} backward pass{'' if passes == '1' else 'es'} a step"
-        console.print(f"  needs {row['needs']}: {cost}", highlight=False)
+        _indented(console, f"needs {row['needs']}: {cost}")
         for key, text in row["hyper"].items():
-            console.print(f"  {key}: {text}", highlight=False, markup=False)
-        arxiv = f", arXiv {row['arxiv']}" if row["arxiv"] else ""
-        console.print(f"  {row['paper']}. {row['venue']}{arxiv}", highlight=False, style="dim")
+            _indented(console, f"{key}: {text}")
         if row["deviations"]:
-            console.print(f"  deviates: {row['deviations']}", highlight=False, markup=False)
+            _indented(console, f"deviates: {row['deviations']}")
+        arxiv = f", arXiv {row['arxiv']}" if row["arxiv"] else ""
+        venue = row["venue"] if row["venue"] != "arXiv" else "Preprint"
+        _indented(console, f"{row['paper']}. {venue}{arxiv}", style="dim")
     console.print(
         "Passes go through the shared parameters; T is the number of tasks.",
         style="dim",
         highlight=False,
     )
+
+
+def _indented(console: Console, text: str, style: str = "") -> None:
+    """Print a paragraph two columns in, on every line that it takes."""
+    console.print(Padding(Text(text, style=style), (0, 0, 0, 2), expand=False))
 
 
 def _passes(method: Method) -> str:
@@ -153,9 +161,9 @@ def problem_table(problems: Mapping[str, Callable[..., Problem]], console: Conso
     """Each problem: its options and what it is."""
     for row in problem_rows(problems):
         options = ", ".join(f"{key}={value}" for key, value in row["options"].items())
-        console.print(f"[bold]{row['name']}[/]  {options}", highlight=False)
-        for line in row["description"].splitlines():
-            console.print(f"  {line}".rstrip(), highlight=False, markup=False)
+        console.print(Text.assemble((row["name"], "bold"), f"  {options}"))
+        for paragraph in row["description"].split("\n\n"):
+            _indented(console, " ".join(paragraph.split()))
     console.print(
         "One's own: problem: my_module:my_problem, any callable that returns a Problem.",
         style="dim",

@@ -59,8 +59,6 @@ def _combined(
     else:
         weights = answer.to(jacobian.dtype)
         direction = torch.bmm(weights.unsqueeze(1), jacobian).squeeze(1)
-        if method.heads == "weighted":
-            heads = _scaled(heads, sharing, weights)
     sizes = [params[name][0].numel() for name in sharing.shared]
     parts = torch.split(direction, sizes, dim=1)
     shared = {n: p.view_as(params[n]) for n, p in zip(sharing.shared, parts, strict=True)}
@@ -96,12 +94,3 @@ def _jacobian(
 def _gramian(jacobian: Tensor) -> Tensor:
     wide = jacobian.double()  # in single precision nearly opposed gradients lose their digits
     return torch.bmm(wide, wide.transpose(1, 2))
-
-
-def _scaled(heads: Tensors, sharing: Sharing, weights: Tensor) -> Tensors:
-    """Each head's gradient times its task's weight."""
-    return {
-        name: weights[:, task].view(-1, *([1] * (heads[name].ndim - 1))) * heads[name]
-        for task, names in enumerate(sharing.heads)
-        for name in names
-    }

@@ -128,7 +128,8 @@ class _StopWithoutStorage(Stopper):  # type: ignore[misc]
 @contextlib.contextmanager
 def _ray(work: Work) -> Iterator[None]:
     """A Ray of our own on this machine, shut down at the end; or the user's cluster, left alone."""
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    # Tune logs tracebacks of what is told in our own words: dead workers, full disks
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     address = work.address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:

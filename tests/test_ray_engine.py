@@ -101,7 +101,7 @@ def test_nothing_is_lost_or_done_twice_when_a_process_is_killed(digits: Path, vi
     deadline = time.monotonic() + TIMEOUT
     target = driver.pid
     while time.monotonic() < deadline and driver.poll() is None:
-        workers = [pid for pid in children(driver.pid) if "ray::" in command_of(pid)]
+        workers = [pid for pid in children(driver.pid) if "ray::ImplicitFunc" in command_of(pid)]
         busy = list(Path("out/records").glob("*.parquet")) if Path("out/records").exists() else []
         if busy and (victim == "driver" or workers):
             target = random.Random(0).choice(workers) if victim == "worker" else driver.pid
