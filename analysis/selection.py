@@ -93,7 +93,8 @@ def evaluations(
 ) -> pd.DataFrame:
     """Return the losses of every evaluation of the runs: rows (run, step), columns (split, task).
 
-    Rows are sorted by run and step. Only evaluations with all tasks on all the splits can count.
+    Rows are sorted by run and step. Only evaluations with all tasks on all the splits can count,
+    and the untrained network (step 0) does not: where it happens to lie is no method's merit.
 
     Raises ComparisonError for a measure, split or task without records, for a run without a
     complete evaluation, for two values of one thing, and for NaN or inf in a run not recorded as
@@ -101,7 +102,7 @@ def evaluations(
     """
     tasks = tasks_of(frame)
     wanted = frame["run"].isin(list(runs)) & (frame["measure"] == objective)
-    wanted &= frame["split"].isin(list(splits)) & frame["task"].isin(tasks)
+    wanted &= frame["split"].isin(list(splits)) & frame["task"].isin(tasks) & (frame["step"] > 0)
     keys = ["run", "step", "split", "task"]
     values = frame.loc[wanted].set_index(keys)["value"]
     if values.index.has_duplicates:

@@ -27,6 +27,7 @@ from mtofront.display import watching
 from mtofront.methods import METHODS
 from mtofront.problems import PROBLEMS, ProblemError
 from mtofront.sweep import (
+    EngineError,
     Folder,
     Interrupted,
     Outcome,
@@ -217,6 +218,8 @@ def _explained() -> Iterator[None]:
     except OSError as error:  # StorageError, or a report that cannot be written
         where = f"{error.filename}: " if error.filename else ""
         end(f"error: {where}{error.strerror or error}\nFinished runs are kept.", FAILED)
+    except EngineError as error:
+        end(f"error: {error}", FAILED)
     except Interrupted as folder:
         end(f"Stopped. Finished runs are kept; go on with: mtofront resume {folder}", INTERRUPTED)
 

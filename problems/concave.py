@@ -9,11 +9,12 @@ from .problem import Problem, Split, Task
 
 
 class Place(nn.Module):
-    """A number t, started uniformly in [-1, 1]; each row and task sees t itself."""
+    """A number t that starts beyond either end of the front; each row and task sees t itself."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.t = nn.Parameter(2 * torch.rand((), dtype=torch.float64) - 1)
+        side, beyond = torch.rand(2, dtype=torch.float64)
+        self.t = nn.Parameter((side - 0.5).sign() * (1.5 + beyond))
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         seen = self.t + rows

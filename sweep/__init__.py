@@ -9,7 +9,7 @@ the packs to an engine (Ray Tune, or this process), where `job.run_pack` trains 
 """
 
 from .config import Config, load_config
-from .errors import Interrupted, RequestError, StorageError
+from .errors import EngineError, Interrupted, RequestError, StorageError
 from .estimate import Estimate, estimate
 from .folder import Folder
 from .launch import Outcome, resume, run
@@ -19,6 +19,7 @@ from .tracker import Tracker, status
 
 __all__ = [
     "Config",
+    "EngineError",
     "Estimate",
     "Folder",
     "Interrupted",

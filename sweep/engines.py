@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
-from .config import Resources
 from .errors import Interrupted, StorageError
-from .folder import Folder
-from .job import Tell, run_pack
+from .job import News, Tell, run_pack
+from .work import Work
 
 QUIET = {
     # Tune's own tables, log files and snapshots of them: our records are the results
@@ -30,55 +27,20 @@ QUIET = {
 """Environment that Ray reads when it is imported or started; what the user set himself wins."""
 
 
-@dataclass(frozen=True)
-class Work:
-    """Which packs of a folder to train, and with what.
-
-    home: where the user's own modules are found. address: of a Ray cluster; None: this machine.
-    """
-
-    folder: Folder
-    packs: Sequence[int]
-    resources: Resources
-    home: Path
-    address: str | None = None
-
-    @property
-    def device(self) -> str:
-        """Where tensors live: a GPU if packs ask for a share of one."""
-        return "cuda" if self.resources.gpus_per_pack > 0 else "cpu"
-
-    @property
-    def workers(self) -> int:
-        """How many packs train at once on this machine."""
-        return self.resources.cpus or cores()
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def inline(work: Work, tell: Tell) -> None:
     """Train the packs one after another in this process.
 
     Raises StorageError when records cannot be written, Interrupted on Ctrl-C.
     """
-    stopped: list[str] = []
 
-    def watch(news: object) -> None:
-        storage = getattr(news, "storage", "")
-        if storage:
-            stopped.append(storage)
-        tell(news)  # type: ignore[arg-type]
+    def watch(news: News) -> None:
+        tell(news)
+        if news.storage:
+            raise StorageError(None, news.storage)
 
     try:
         for number in work.packs:
             run_pack(str(work.folder.root), number, str(work.home), work.device, watch)
-            if stopped:
-                raise StorageError(None, stopped[0])
     except KeyboardInterrupt:
         raise Interrupted(str(work.folder.root)) from None
 

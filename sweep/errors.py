@@ -11,5 +11,9 @@ class StorageError(OSError):
     """Results could not be written; what was finished before is kept."""
 
 
+class EngineError(RuntimeError):
+    """What trains the packs broke down; what was finished before is kept."""
+
+
 class Interrupted(Exception):
     """The sweep in the folder that the message names was stopped from outside; `resume` goes on."""

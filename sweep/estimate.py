@@ -8,7 +8,6 @@ from typing import Any
 
 from mtofront.problems import Problem, Split
 
-from .engines import cores
 from .evaluate import measure_pack
 from .network import network
 from .pack import start_pack, train_epoch
@@ -16,6 +15,7 @@ from .planning import Plan
 from .provide import placed_problem
 from .spec import RunSpec
 from .train import evaluation_epochs
+from .work import cores
 
 TIMED_STEPS = 5
 """Steps timed for each arm, after as many to warm up."""

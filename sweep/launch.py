@@ -18,13 +18,14 @@ from mtofront import __version__
 from .arms import arm_method
 from .config import Config, Resources, validated
 from .document import read_document
-from .engines import ENGINES, Work
+from .engines import ENGINES
 from .errors import RequestError
 from .folder import Folder, Pack, locked, write_json, write_whole
 from .gradients import passes_per_step
 from .job import News
 from .planning import Plan, plan
 from .tracker import Tracker
+from .work import Work
 
 OWN_FILES = frozenset({"lock", "config.yaml"})
 """What a start that was cut off may leave in a folder before its manifest."""

@@ -16,17 +16,22 @@ from ray import tune
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 
-from .engines import Work
-from .errors import Interrupted, RequestError, StorageError
+from .errors import EngineError, Interrupted, RequestError, StorageError
 from .job import News, Tell, run_pack, write_failure
+from .work import Work
 
+WATCH_SECONDS = 5.0
+"""How often it is asked whether Ray is alive at all."""
 ATTEMPTS = 3
 """How often a pack is tried whose worker dies; what it raises itself is final at once."""
 
 
 def train(work: Work, tell: Tell) -> None:
-    """Train the packs as Tune trials. Ray is started for the purpose, or joined, and left again."""
-    with _ray(work), _signals():
+    """Train the packs as Tune trials. Ray is started for the purpose, or joined, and left again.
+
+    Raises StorageError, Interrupted, EngineError if Ray dies, RequestError if it cannot be had.
+    """
+    with _ray(work), _signals(), _watched() as lost:
         news = _Newsreel(work, tell)
         tuner = tune.Tuner(
             tune.with_resources(_trainable(work), _per_pack(work)),
@@ -45,8 +50,16 @@ def train(work: Work, tell: Tell) -> None:
         )
         try:
             tuner.fit()
+        except KeyboardInterrupt:
+            if not lost.is_set():
+                raise Interrupted(str(work.folder.root)) from None
         except OSError as error:
             raise StorageError(error.errno, f"{work.folder.root}: {error}") from error
+    if lost.is_set():
+        raise EngineError(
+            f"{work.folder.root}: every node of Ray died; go on with: mtofront resume "
+            f"{work.folder.root}"
+        )
     if news.storage:
         raise StorageError(None, news.storage)
     if news.open:
@@ -148,6 +161,26 @@ def _ray(work: Work) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[threading.Event]:
+    """Set, and Tune stopped, once no node of Ray is alive: Tune would wait for ever."""
+    lost, over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCH_SECONDS):
+            if not any(node["Alive"] for node in ray.nodes()):
+                lost.set()
+                os.kill(os.getpid(), signal.SIGINT)  # the second one ends Tune's own clean-up
+
+    thread = threading.Thread(target=watch, name="ray-watch", daemon=True)
+    thread.start()
+    try:
+        yield lost
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextlib.contextmanager

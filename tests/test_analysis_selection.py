@@ -90,3 +90,8 @@ def test_runs_with_equal_weights_form_a_group_and_others_stand_alone() -> None:
     assert table["diverged"].tolist() == [False] * 4 + [True]
     assert np.isnan(table.loc["u", "backward_passes"])
     assert table.loc["p", "backward_passes"] == 100
+
+
+def test_the_untrained_network_is_no_checkpoint() -> None:
+    lucky = Run("r", "x", 0, ((0, (0.1, 0.1), (0.1, 0.1)), (5, (0.4, 0.4), (0.5, 0.5))))
+    assert select(wide_of(frame_of([lucky])), UNIT, "val", "best").to_dict() == {"r": 5}

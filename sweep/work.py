@@ -1,0 +1,42 @@
+"""What an engine is given to do: packs of a folder, and what they may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import Resources
+from .folder import Folder
+
+
+@dataclass(frozen=True)
+class Work:
+    """Which packs of a folder to train, and with what.
+
+    home: where the user's own modules are found. address: of a Ray cluster; None: this machine.
+    """
+
+    folder: Folder
+    packs: Sequence[int]
+    resources: Resources
+    home: Path
+    address: str | None = None
+
+    @property
+    def device(self) -> str:
+        """Where tensors live: a GPU if packs ask for a share of one."""
+        return "cuda" if self.resources.gpus_per_pack > 0 else "cpu"
+
+    @property
+    def workers(self) -> int:
+        """How many packs train at once on this machine."""
+        return self.resources.cpus or cores()
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
