@@ -3,8 +3,8 @@
     python benchmarks/faults.py --kills 10
 
 Each round starts a sweep under Ray Tune in a new folder, kills its driver or, every other time, a
-training worker with SIGKILL at a random moment, resumes it, and compares the records with those of an
-uninterrupted sweep. Prints one line a round and a last line with the three counts.
+training worker with SIGKILL at a random moment, resumes it, and compares the records with those of
+an uninterrupted sweep. Prints one line a round and a last line with the three counts.
 """
 
 from __future__ import annotations

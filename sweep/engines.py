@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from .errors import Interrupted, StorageError
 from .job import News, Tell, run_pack
@@ -52,9 +53,18 @@ def ray(work: Work, tell: Tell) -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    if (work.address or os.environ.get("RAY_ADDRESS")) and _has_token():
+        # `ray start` asks for the token it finds, but joining HOST:PORT does not send it by itself
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     from .ray_engine import train  # Ray reads its environment when it is imported
 
     train(work, tell)
+
+
+def _has_token() -> bool:
+    """Whether this user has a Ray token, in one of the places where Ray looks for it."""
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return named or (Path.home() / ".ray" / "auth_token").exists()
 
 
 ENGINES: dict[str, Callable[[Work, Tell], None]] = {"inline": inline, "ray": ray}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -116,6 +117,42 @@ def test_nothing_is_lost_or_done_twice_when_a_process_is_killed(digits: Path, vi
         check=True,
         timeout=TIMEOUT,
     )
+    pd.testing.assert_frame_equal(sorted_frame(Path("out")), sorted_frame(Path("expected")))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_sweep_joins_a_cluster_and_leaves_it_running(digits: Path) -> None:
+    port = free_port()
+    command = f"start --head --block --num-cpus=2 --include-dashboard=false --port={port}"
+    ray = Path(sys.executable).with_name("ray")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    cluster = subprocess.Popen([ray, *command.split()], env=environment(), **quiet)
+    try:
+        deadline = time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline and not is_open(port):
+            time.sleep(0.2)
+        done = subprocess.run(
+            mtofront("run", "digits.yaml", "--out", "out", "--address", f"127.0.0.1:{port}"),
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+        )
+        assert done.returncode == 0, done.stderr
+        assert cluster.poll() is None and is_open(port)
+    finally:
+        cluster.terminate()
+        cluster.wait(timeout=TIMEOUT)
     pd.testing.assert_frame_equal(sorted_frame(Path("out")), sorted_frame(Path("expected")))
 
 
