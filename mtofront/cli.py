@@ -66,7 +66,8 @@ ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file,
 SweepFolder = Annotated[Path, typer.Argument(metavar="DIR", help="the folder of a sweep")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script, and nothing else")]
 Address = Annotated[
-    str | None, typer.Option(metavar="ADDR", help="of a Ray cluster to join, like auto or HOST:PORT")
+    str | None,
+    typer.Option(metavar="ADDR", help="of a Ray cluster to join, like auto or HOST:PORT"),
 ]
 Overrides = Annotated[
     list[str] | None,
