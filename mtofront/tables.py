@@ -14,12 +14,9 @@ from rich.text import Text
 from mtofront.display import clock
 from mtofront.methods import Choice, Method, Number, TaskWeights
 from mtofront.problems import Problem
-from mtofront.sweep import Estimate, Plan
+from mtofront.sweep import Estimate, Plan, passes_per_step
 
 COLOURS = {"beats": "green", "matches": "cyan", "worse": "red", "inconclusive": "yellow"}
-
-PASSES = {"losses": "1", "gramian": "T", "jacobian": "T"}
-"""Backward passes a step through the shared parameters, by need."""
 
 
 def verdict_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -132,7 +129,8 @@ def _indented(console: Console, text: str, style: str = "") -> None:
 
 
 def _passes(method: Method) -> str:
-    return "1" if method.layer == "last" else PASSES[method.needs]
+    """Backward passes a step through the shared parameters, in terms of T tasks."""
+    return "1" if passes_per_step(method, tasks=2) == 1 else "T"
 
 
 def _hyper(hyper: Number | Choice | TaskWeights) -> str:

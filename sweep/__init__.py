@@ -12,6 +12,7 @@ from .config import Config, load_config
 from .errors import EngineError, Interrupted, RequestError, StorageError
 from .estimate import Estimate, estimate
 from .folder import Folder
+from .gradients import passes_per_step
 from .launch import Outcome, resume, run
 from .planning import Plan, plan
 from .spec import RunSpec
@@ -31,6 +32,7 @@ __all__ = [
     "Tracker",
     "estimate",
     "load_config",
+    "passes_per_step",
     "plan",
     "resume",
     "run",

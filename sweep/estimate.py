@@ -15,7 +15,7 @@ from .planning import Plan
 from .provide import placed_problem
 from .spec import RunSpec
 from .train import evaluation_epochs
-from .work import cores
+from .work import workers
 
 TIMED_STEPS = 5
 """Steps timed for each arm, after as many to warm up."""
@@ -51,8 +51,8 @@ class Estimate:
 
 def estimate(planned: Plan) -> Estimate:
     """Time a few steps and one evaluation of each arm's largest pack in this process."""
-    workers = planned.config.resources.cpus or cores()
-    return Estimate(tuple(_arm(planned, arm) for arm in planned.config.arms), workers)
+    arms = tuple(_arm(planned, arm) for arm in planned.config.arms)
+    return Estimate(arms, workers(planned.config.resources))
 
 
 def _arm(planned: Plan, arm: str) -> ArmEstimate:

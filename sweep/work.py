@@ -32,11 +32,13 @@ class Work:
     @property
     def workers(self) -> int:
         """How many packs train at once on this machine."""
-        return self.resources.cpus or cores()
+        return workers(self.resources)
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
+def workers(resources: Resources) -> int:
+    """How many packs train at once on this machine: as given, or one a core that may be used."""
+    if resources.cpus:
+        return resources.cpus
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
