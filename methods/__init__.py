@@ -39,17 +39,20 @@ Step by step over a batch of runs, as the sweep does it: `METHODS[name]` holds `
 >>> make("pcgrda")
 Traceback (most recent call last):
     ...
-ValueError: no method is called 'pcgrda'; did you mean 'pcgrad'? known: ...
+ValueError: unknown method 'pcgrda'; did you mean 'pcgrad'? known: ...
 """
 
 from __future__ import annotations
 
 from .aggregation import aggregate
 from .balancer import Balancer
-from .hyper import Configured, HyperError, check_hyper, make, values_for
+from .hyper import Configured, HyperError, check_hyper, make, method_named, values_for
 from .method import (
+    UNSOLVED,
     After,
+    Answer,
     Choice,
+    Count,
     Hyper,
     Method,
     Need,
@@ -65,10 +68,13 @@ from .registry import METHODS
 
 __all__ = [
     "METHODS",
+    "UNSOLVED",
     "After",
+    "Answer",
     "Balancer",
     "Choice",
     "Configured",
+    "Count",
     "Hyper",
     "HyperError",
     "Method",
@@ -83,5 +89,6 @@ __all__ = [
     "aggregate",
     "check_hyper",
     "make",
+    "method_named",
     "values_for",
 ]

@@ -23,7 +23,8 @@ def aggregate(
     losses: (..., T), for methods whose answer depends on them.
     generator: on the CPU, for methods that draw; None means a new one seeded with 0, so that two
         calls agree.
-    The method starts from its fresh state. Products of gradients are formed in float64 and the
+    The method starts from its fresh state. One that wants two independent samples of the gradients
+    is shown this one twice. Products of gradients are formed in float64 and the
     result has the Jacobian's dtype; a Jacobian that holds NaN or inf gives NaN.
     Raises ValueError for an unknown method, wrong shapes or missing losses, HyperError for a wrong
     hyper-parameter.
@@ -37,17 +38,20 @@ def aggregate(
     unknown = torch.full_like(wide[..., 0], torch.nan)
     shape = (*batch, method.noise(tasks))
     source = torch.Generator().manual_seed(0) if generator is None else generator
+    gramian = gramian_of(wide)
     signals = Signals(
         losses=unknown if losses is None else losses.detach().to(wide),
         noise=torch.rand(shape, generator=source, dtype=torch.float64).to(wide.device),
-        gramian=gramian_of(wide),
+        gramian=gramian,
         jacobian=wide if method.needs == "jacobian" else None,
+        independent=gramian if method.independent else None,
     )
     values = values_for(configured, tasks, tuple(batch), str(wide.device))
-    answer, _ = method.step(signals, method.init(torch.zeros_like(wide[..., 0])), values)
+    zeros = torch.zeros_like(wide if method.needs == "jacobian" else wide[..., 0])
+    answer, _ = method.step(signals, method.init(zeros), values)
     if losses is None and bool((answer.isnan().any(-1) & wide.isfinite().all(-1).all(-1)).any()):
         raise ValueError(f"what {name} answers depends on the losses; pass losses=, shape (..., T)")
-    if method.needs == "jacobian":
+    if method.answers != "weights":
         return answer.to(jacobian.dtype)
     return (answer.unsqueeze(-2) @ wide).squeeze(-2).to(jacobian.dtype)
 

@@ -48,7 +48,8 @@ class Balancer:
         self.weights: Tensor | None = None
         self._device = str(self.shared[0].device)
         self._values = values_for(self.configured, tasks, (), self._device)
-        zeros = torch.zeros(tasks, dtype=torch.float64, device=self._device)
+        shape = (tasks, *self._coordinates())
+        zeros = torch.zeros(shape, dtype=torch.float64, device=self._device)
         self._state = self.configured.method.init(zeros)
         self._waits = False
         self._epoch = 0
@@ -121,6 +122,12 @@ class Balancer:
         self._state = {name: value.to(self._device) for name, value in state["state"].items()}
         self._generator.set_state(state["generator"])
 
+    def _coordinates(self) -> tuple[int, ...]:
+        """(P,) for a method that remembers coordinates, () for the others."""
+        if self.configured.method.needs != "jacobian":
+            return ()
+        return (sum(parameter.numel() for parameter in self.shared),)
+
     def _scalars(self, losses: Sequence[Tensor] | Tensor) -> list[Tensor]:
         scalars = list(losses)
         shapes = [tuple(loss.shape) for loss in scalars]
@@ -149,10 +156,11 @@ class Balancer:
             noise=noise.to(self._device),
             gramian=gramian,
             jacobian=jacobian,
+            independent=gramian if method.independent else None,
             epoch=self._epoch,
         )
         answer, self._state = method.step(signals, self._state, self._values)
-        self.weights = None if method.needs == "jacobian" else answer
+        self.weights = answer if method.answers == "weights" else None
         return answer
 
     def _weighted_pass(self, losses: Sequence[Tensor], weights: Tensor) -> None:
@@ -171,7 +179,7 @@ class Balancer:
         jacobian = torch.cat(blocks, dim=1)
         full = jacobian if method.needs == "jacobian" else None
         answer = self._decide(losses, jacobian @ jacobian.mT, full)
-        direction = answer if full is not None else answer @ jacobian
+        direction = answer @ jacobian if method.answers == "weights" else answer
         parts = torch.split(direction, [block.shape[1] for block in blocks])
         for place, (parameter, part) in enumerate(zip(self.shared, parts, strict=True)):
             if any(row[place] is not None for row in rows):

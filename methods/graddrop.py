@@ -76,6 +76,7 @@ METHOD = Method(
     ),
     needs="jacobian",
     step=step,
+    answers="direction",
     noise=noise,
     deviations="on the shared parameters' gradients, where the paper takes a representation's",
 )

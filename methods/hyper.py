@@ -11,10 +11,10 @@ from typing import TypeGuard
 
 import torch
 
-from .method import Choice, Hyper, Method, Number, Values
+from .method import Choice, Count, Hyper, Method, Number, Values
 from .registry import METHODS
 
-Setting = float | str | tuple[float, ...] | None
+Setting = float | int | str | tuple[float, ...] | None
 """A checked hyper-parameter; None stands for equal task weights."""
 
 
@@ -35,15 +35,23 @@ class Configured:
     values: Mapping[str, Setting]
 
 
+def method_named(name: str) -> Method:
+    """The method that a config, a Balancer or `aggregate` calls `name`.
+
+    Raises ValueError for an unknown one, with the nearest spelling.
+    """
+    if name not in METHODS:
+        raise ValueError(f"unknown method {name!r}{_nearest(name, METHODS)}")
+    return METHODS[name]
+
+
 def make(name: str, **hyper: object) -> Configured:
     """The method called `name` with these hyper-parameters and defaults for the others.
 
     Raises ValueError for an unknown method, HyperError (a ValueError) for a hyper-parameter that is
     unknown, out of range or of the wrong type.
     """
-    if name not in METHODS:
-        raise ValueError(f"no method is called {name!r}{_nearest(name, METHODS)}")
-    method = METHODS[name]
+    method = method_named(name)
     check_hyper(method, hyper)
     values = {key: _setting(kind, hyper.get(key)) for key, kind in method.hyper.items()}
     return Configured(method, MappingProxyType(values))
@@ -62,6 +70,8 @@ def check_hyper(method: Method, hyper: Mapping[str, object], tasks: int | None =
         kind = method.hyper[name]
         if isinstance(kind, Number):
             _check_number(name, kind, found, tasks)
+        elif isinstance(kind, Count):
+            _check_count(name, kind, found)
         elif isinstance(kind, Choice):
             _check_choice(name, kind, found)
         else:
@@ -73,14 +83,14 @@ def values_for(
 ) -> Values:
     """The hyper-parameters as `Method.step` takes them, the same for every run of a batch.
 
-    Numbers have shape `batch`, task weights (*batch, tasks), float64. Raises HyperError if task
-    weights are not `tasks` many, or a task's number is not below `tasks`.
+    Numbers have shape `batch`, task weights (*batch, tasks), float64; counts are integers. Raises
+    HyperError if task weights are not `tasks` many, or a task's number is not below `tasks`.
     """
     given = {name: found for name, found in configured.values.items() if found is not None}
     check_hyper(configured.method, given, tasks)
-    values: dict[str, torch.Tensor | str] = {}
+    values: dict[str, torch.Tensor | str | int] = {}
     for name, found in configured.values.items():
-        if isinstance(found, str):
+        if isinstance(found, str | int):
             values[name] = found
         elif isinstance(found, float):
             values[name] = torch.full(batch, found, dtype=torch.float64, device=device)
@@ -94,6 +104,8 @@ def _setting(kind: Hyper, found: object) -> Setting:
     """A checked value in its canonical type, or the default where None was given."""
     if isinstance(kind, Choice):
         return found if isinstance(found, str) else kind.options[0]
+    if isinstance(kind, Count):
+        return int(found) if isinstance(found, int | float) else kind.default
     if isinstance(kind, Number):
         return float(found) if isinstance(found, int | float) else float(kind.default)
     return tuple(float(w) for w in found) if isinstance(found, Iterable) else None
@@ -108,6 +120,13 @@ def _check_number(name: str, kind: Number, found: object, tasks: int | None) -> 
         raise HyperError(name, rule)
     if whole and found != round(found):
         raise HyperError(name, rule)
+
+
+def _check_count(name: str, kind: Count, found: object) -> None:
+    whole = _is_number(found) and math.isfinite(found) and found == round(found)
+    if not (whole and _is_number(found) and kind.low <= found <= kind.high):
+        rule = f"a whole number from {kind.low} to {kind.high}"
+        raise HyperError(name, f"`{name}` must be {rule}; found {found!r}")
 
 
 def _check_choice(name: str, kind: Choice, found: object) -> None:

@@ -11,11 +11,19 @@ from torch import Tensor
 Need = Literal["losses", "gramian", "jacobian"]
 """The least a method must be shown; it decides how many backward passes a step costs."""
 
+Answer = Literal["weights", "direction", "step"]
+"""What a step answers with: weights (..., T) for the tasks' gradients; a direction (..., P) in the
+place of a gradient; or a direction that the parameters take as it is, times the learning rate."""
+
 State = Mapping[str, Tensor]
 """What a method remembers between steps; every tensor has the batch's leading dimensions."""
 
-Values = Mapping[str, "Tensor | str"]
-"""Hyper-parameters of one call: numbers as tensors of the batch's shape, choices as strings."""
+Values = Mapping[str, "Tensor | str | int"]
+"""Hyper-parameters of one call: numbers as tensors of the batch's shape, choices as strings,
+counts as integers."""
+
+UNSOLVED = "unsolved"
+"""The state (..., 1) in which a method counts the steps whose solver missed its tolerance."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,9 @@ class Signals:
     noise: (..., K) float64, uniform in [0, 1); K is the method's `noise(T)`.
     gramian: (..., T, T) float64, dot products of the tasks' gradients, or None if not asked for.
     jacobian: (..., T, P) the tasks' gradients themselves, or None if not asked for.
+    independent: (..., T, T) float64, dot products of the tasks' gradients on one half of the
+        minibatch (rows) with those on the other half (columns), or None if not asked for. Where
+        only one sample is at hand it is the Gramian.
     epoch: how many passes over the training data were finished before the step; one for the batch.
     """
 
@@ -33,12 +44,12 @@ class Signals:
     noise: Tensor
     gramian: Tensor | None = None
     jacobian: Tensor | None = None
+    independent: Tensor | None = None
     epoch: int = 0
 
 
 Step = Callable[[Signals, State, Values], tuple[Tensor, State]]
-"""One step: weights (..., T) float64 for the tasks' gradients and the next state. A method that
-needs the Jacobian answers with the direction (..., P) instead. It is pure."""
+"""One step: the answer, float64 (see `Answer`), and the next state. It is pure."""
 
 
 def number(values: Values, name: str) -> Tensor:
@@ -52,6 +63,13 @@ def choice(values: Values, name: str) -> str:
     """The setting of a hyper-parameter with named settings; one for the whole batch."""
     value = values[name]
     assert isinstance(value, str)
+    return value
+
+
+def count(values: Values, name: str) -> int:
+    """A hyper-parameter that counts something; one for the whole batch."""
+    value = values[name]
+    assert isinstance(value, int)
     return value
 
 
@@ -83,6 +101,16 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Count:
+    """A whole number that shapes the computation, so that runs of one batch share it."""
+
+    default: int
+    help: str
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
 class Choice:
     """A hyper-parameter with named settings: the default first."""
 
@@ -97,7 +125,7 @@ class TaskWeights:
     help: str
 
 
-Hyper = Number | Choice | TaskWeights
+Hyper = Number | Count | Choice | TaskWeights
 
 
 @dataclass(frozen=True)
@@ -127,11 +155,14 @@ class Method:
 
     needs: the least `step` must be shown.
     step: see `Step`.
-    init: zero losses (..., T) float64 -> the state before the first step.
+    answers: what `step` answers with.
+    init: zero losses (..., T) float64, or for a method that needs the Jacobian a zero Jacobian
+        (..., T, P) -> the state before the first step.
     noise: number of tasks -> how many uniform random numbers a step uses.
     after: called once after every optimiser's step, if the method looks at its effect; it costs one
         more forward pass on the same minibatch.
     hyper: hyper-parameters by the paper's names.
+    independent: whether `step` wants the Gramian between independent halves of the minibatch.
     layer: which parameters the Gramian is over: all shared ones, or the last shared layer.
     heads: how task-specific parameters are updated: by their own gradient ("unit") or weighted
         like the shared ones ("weighted").
@@ -143,10 +174,12 @@ class Method:
     paper: Paper
     needs: Need
     step: Step
+    answers: Answer = "weights"
     init: Callable[[Tensor], State] = no_state
     noise: Callable[[int], int] = no_noise
     after: After | None = None
     hyper: Mapping[str, Hyper] = field(default_factory=dict)
+    independent: bool = False
     layer: Literal["shared", "last"] = "shared"
     heads: Literal["unit", "weighted"] = "unit"
     deviations: str = ""

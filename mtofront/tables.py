@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtofront.display import clock
-from mtofront.methods import Choice, Method, Number, TaskWeights
+from mtofront.methods import Choice, Count, Hyper, Method, Number
 from mtofront.problems import Problem
 from mtofront.sweep import Estimate, Plan, passes_per_step
 
@@ -133,10 +133,10 @@ def _passes(method: Method) -> str:
     return "1" if passes_per_step(method, tasks=2) == 1 else "T"
 
 
-def _hyper(hyper: Number | Choice | TaskWeights) -> str:
+def _hyper(hyper: Hyper) -> str:
     if isinstance(hyper, Choice):
         return f"{hyper.help} ({' | '.join(hyper.options)}; default {hyper.options[0]})"
-    if isinstance(hyper, Number):
+    if isinstance(hyper, Number | Count):
         return f"{hyper.help} ({hyper.low:g} … {hyper.high:g}; default {hyper.default:g})"
     return f"{hyper.help} (default equal)"
 

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mtofront.methods import METHODS, Choice, HyperError, Method, Number, TaskWeights, check_hyper
+from mtofront.methods import (
+    Choice,
+    Count,
+    HyperError,
+    Method,
+    Number,
+    TaskWeights,
+    check_hyper,
+    method_named,
+)
 
 from .config import Config
 from .document import Place, nearest
@@ -28,10 +37,11 @@ def arm_method(config: Config, arm: str) -> Method:
     Raises RequestError for an unknown method.
     """
     name = config.arms[arm].get("method", arm)
-    if not isinstance(name, str) or name not in METHODS:
+    try:
+        return method_named(str(name))
+    except ValueError as error:
         place: Place = ("arms", arm, "method") if "method" in config.arms[arm] else ("arms", arm)
-        raise config.error(place, f"unknown method {name!r}; {nearest(str(name), METHODS)}")
-    return METHODS[name]
+        raise config.error(place, str(error)) from None
 
 
 def arm_trials(config: Config, arm: str, tasks: int) -> list[Trial]:
@@ -69,7 +79,7 @@ def default_values(method: Method) -> dict[str, float | str]:
     """The hyper-parameters' defaults, as a spec holds them; task weights stand apart."""
     values: dict[str, float | str] = {}
     for name, hyper in method.hyper.items():
-        if isinstance(hyper, Number):
+        if isinstance(hyper, Number | Count):
             values[name] = float(hyper.default)
         elif isinstance(hyper, Choice):
             values[name] = hyper.options[0]

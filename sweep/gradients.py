@@ -52,9 +52,8 @@ def _combined(
 ) -> Tensors:
     """T backward passes; the shared parameters get the method's combination, heads their own."""
     jacobian, heads = _jacobian(sharing.shared, sharing.heads, params, losses, keep_graph=False)
-    wants_jacobian = method.needs == "jacobian"
-    answer = decide(_gramian(jacobian), jacobian if wants_jacobian else None)
-    if wants_jacobian:
+    answer = decide(_gramian(jacobian), jacobian if method.needs == "jacobian" else None)
+    if method.answers != "weights":
         direction = answer.to(jacobian.dtype)
     else:
         weights = answer.to(jacobian.dtype)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtofront.methods import METHODS, Method, Signals, State, TaskWeights
+from mtofront.methods import Count, Method, Signals, State, TaskWeights, method_named
 from mtofront.problems import Split
 
 from .gradients import gradients
@@ -50,7 +50,7 @@ def start_pack(net: Network, specs: Sequence[RunSpec]) -> PackState:
     """The state of a pack before its first step."""
     params, buffers = stacked_state(net.problem, specs)
     device = net.problem.train.inputs.device
-    method = METHODS[specs[0].method]
+    method = method_named(specs[0].method)
     zeros = torch.zeros(len(specs), len(net.problem.tasks), dtype=torch.float64, device=device)
     return PackState(
         params,
@@ -66,7 +66,7 @@ def train_epoch(net: Network, pack: PackState, specs: Sequence[RunSpec], epoch: 
     train = net.problem.train
     device = train.inputs.device
     orders = minibatches(specs, len(train), min(specs[0].batch_size, len(train)), epoch).to(device)
-    method = METHODS[specs[0].method]
+    method = method_named(specs[0].method)
     width = method.noise(len(net.problem.tasks))
     noise = method_noise(specs, len(orders), width, epoch).to(device)
     values = method_values(method, specs, device)
@@ -90,7 +90,7 @@ def _update(
     net: Network,
     pack: PackState,
     method: Method,
-    values: dict[str, Tensor | str],
+    values: dict[str, Tensor | str | int],
     minibatch: Minibatch,
 ) -> Tensors:
     """The gradients that the method makes of one minibatch; its state moves on."""
@@ -99,7 +99,7 @@ def _update(
     pack.diverged_at = mark_divergence(pack.diverged_at, detached, pack.step)
 
     def decide(gramian: Tensor | None, jacobian: Tensor | None) -> Tensor:
-        signals = Signals(detached, minibatch.noise, gramian, jacobian, minibatch.epoch)
+        signals = Signals(detached, minibatch.noise, gramian, jacobian, epoch=minibatch.epoch)
         answer, pack.method = method.step(signals, pack.method, values)
         return answer
 
@@ -135,13 +135,15 @@ def mark_divergence(diverged_at: Tensor, losses: Tensor, step: int) -> Tensor:
 
 def method_values(
     method: Method, specs: Sequence[RunSpec], device: torch.device
-) -> dict[str, Tensor | str]:
-    """The runs' hyper-parameters as a method takes them: numbers (N,), weights (N, T), choices."""
-    values: dict[str, Tensor | str] = {}
+) -> dict[str, Tensor | str | int]:
+    """The runs' hyper-parameters as a method takes them: numbers (N,), weights (N, T), the rest."""
+    values: dict[str, Tensor | str | int] = {}
     for name, hyper in method.hyper.items():
         if isinstance(hyper, TaskWeights):
             rows = [s.weights for s in specs]
             values[name] = torch.tensor(rows, dtype=torch.float64, device=device)
+        elif isinstance(hyper, Count):
+            values[name] = int(specs[0].hyper[name])
         elif isinstance(first := specs[0].hyper[name], str):
             values[name] = first
         else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtofront.methods import METHODS, Choice
+from mtofront.methods import Choice, Count, method_named
 from mtofront.problems import Problem
 
 from .arms import Trial, arm_method, arm_trials
@@ -167,7 +167,7 @@ def _spec(config: Config, arm: str, trial: Trial, lr: float, restart: int, seed:
 def _packs(
     config: Config, runs: Mapping[str, RunSpec], problem: Problem
 ) -> tuple[tuple[str, ...], ...]:
-    """Runs that one computation can train: same arm, same named choices; evenly sized."""
+    """Runs that one computation can train: same arm, choices and counts; evenly sized."""
     groups: dict[tuple[object, ...], list[str]] = {}
     for identity, spec in runs.items():
         groups.setdefault(_pack_key(spec), []).append(identity)
@@ -182,8 +182,8 @@ def _packs(
 
 
 def _pack_key(spec: RunSpec) -> tuple[object, ...]:
-    hyper = METHODS[spec.method].hyper
-    choices = sorted((k, v) for k, v in spec.hyper.items() if isinstance(hyper[k], Choice))
+    hyper = method_named(spec.method).hyper
+    choices = sorted((k, v) for k, v in spec.hyper.items() if isinstance(hyper[k], Choice | Count))
     return (spec.arm, *choices)
 
 

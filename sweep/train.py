@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtofront.methods import METHODS
+from mtofront.methods import method_named
 from mtofront.problems import Problem
 
 from .evaluate import Measurement, losses_of, measure_pack
@@ -80,7 +80,7 @@ def train_pack(
                 break
     diverged = pack.diverged_at.cpu().numpy()
     steps = np.where(diverged >= 0, diverged, pack.step)
-    passes = steps * passes_per_step(METHODS[specs[0].method], len(problem.tasks))
+    passes = steps * passes_per_step(method_named(specs[0].method), len(problem.tasks))
     return Trained(tuple(specs), tuple(measured), diverged, passes, net.reason)
 
 

@@ -15,7 +15,18 @@ from torch import Tensor
 import mtofront.methods.bargaining
 import mtofront.methods.cone
 import mtofront.methods.quadratic
-from mtofront.methods import METHODS, Choice, Method, Number, Signals, State, Values, aggregate
+from mtofront.methods import (
+    METHODS,
+    UNSOLVED,
+    Choice,
+    Count,
+    Method,
+    Number,
+    Signals,
+    State,
+    Values,
+    aggregate,
+)
 
 Setting = tuple[str, dict[str, Any]]
 
@@ -49,10 +60,12 @@ def treats_tasks_alike(name: str) -> bool:
 def draw_values(setting: Setting, batch: tuple[int, ...], tasks: int) -> Values:
     """Different hyper-parameters for every run of a batch, all within their ranges."""
     generator = torch.Generator().manual_seed(3)
-    values: dict[str, Tensor | str] = {}
+    values: dict[str, Tensor | str | int] = {}
     for key, kind in METHODS[setting[0]].hyper.items():
         if isinstance(kind, Choice):
             values[key] = setting[1].get(key, kind.options[0])
+        elif isinstance(kind, Count):
+            values[key] = kind.default
         elif isinstance(kind, Number):
             factor = 0.5 + torch.rand(batch, generator=generator, dtype=torch.float64)
             if kind.whole:
@@ -72,6 +85,7 @@ def draw_signals(method: Method, seed: int, jacobian: Tensor) -> Signals:
         noise=torch.rand(*batch, method.noise(tasks), generator=generator, dtype=torch.float64),
         gramian=jacobian @ jacobian.mT if method.needs == "gramian" else None,
         jacobian=jacobian if method.needs == "jacobian" else None,
+        independent=jacobian @ jacobian.mT if method.independent else None,
         epoch=seed,
     )
 
@@ -95,6 +109,7 @@ def mapped(signals: Signals, change: Callable[[Tensor], Tensor]) -> Signals:
         noise=change(signals.noise),
         gramian=None if signals.gramian is None else change(signals.gramian),
         jacobian=None if signals.jacobian is None else change(signals.jacobian),
+        independent=None if signals.independent is None else change(signals.independent),
     )
 
 
@@ -106,9 +121,16 @@ def part_of_values(values: Values, run: slice) -> Values:
     return {key: v[run] if isinstance(v, Tensor) else v for key, v in values.items()}
 
 
+def fresh_state(method: Method, jacobian: Tensor) -> State:
+    """The state before the first step, on the device of a Jacobian (..., T, P)."""
+    return method.init(
+        torch.zeros_like(jacobian if method.needs == "jacobian" else jacobian[..., 0])
+    )
+
+
 def steps_of(method: Method) -> int:
     """How many steps show all that a method does: one, unless it remembers."""
-    return 3 if method.init(torch.zeros(2, dtype=torch.float64)) else 1
+    return 3 if fresh_state(method, torch.zeros(2, 3)).keys() - {UNSOLVED} else 1
 
 
 def trajectory(
@@ -118,7 +140,7 @@ def trajectory(
     method = METHODS[setting[0]]
     batch, tasks = tuple(jacobians.shape[:-2]), jacobians.shape[-2]
     values = draw_values(setting, batch, tasks)
-    state = method.init(torch.zeros(*batch, tasks, dtype=torch.float64))
+    state = fresh_state(method, jacobians)
     answers, states = [], []
     for step in range(steps):
         signals = draw_signals(method, step, jacobians * (1 + step))
@@ -133,7 +155,7 @@ def test_nasty_jacobians_get_finite_answers(setting: Setting) -> None:
     method = METHODS[setting[0]]
     for case, jacobian in NASTY.items():
         tasks, parameters = jacobian.shape
-        expected = (parameters,) if method.needs == "jacobian" else (tasks,)
+        expected = (tasks,) if method.answers == "weights" else (parameters,)
         for answer in trajectory(setting, jacobian, steps=steps_of(method))[0]:
             assert answer.shape == expected, case
             assert answer.dtype == torch.float64, case
@@ -156,7 +178,7 @@ def test_a_run_in_a_batch_gets_bit_for_bit_what_it_gets_alone(setting: Setting, 
     values = draw_values(setting, (6,), tasks)
     together, states = trajectory(setting, jacobians, steps=steps_of(method))
     for run in (slice(0, 1), slice(3, 5)):
-        state = method.init(torch.zeros(run.stop - run.start, tasks, dtype=torch.float64))
+        state = fresh_state(method, jacobians[run])
         for step, answer in enumerate(together):
             signals = part(draw_signals(method, step, jacobians * (1 + step)), run)
             alone, state = advance(method, signals, state, part_of_values(values, run))
@@ -181,10 +203,10 @@ def test_a_diverged_run_disturbs_no_neighbour(setting: Setting, tasks: int) -> N
     method = METHODS[setting[0]]
     jacobians = random_jacobian(5, 4, tasks, 6)
     values = draw_values(setting, (4,), tasks)
-    fresh = method.init(torch.zeros(4, tasks, dtype=torch.float64))
+    fresh = fresh_state(method, jacobians)
     clean = draw_signals(method, 0, jacobians)
     broken = draw_signals(method, 0, jacobians)
-    for signal in (broken.losses, broken.gramian, broken.jacobian):
+    for signal in (broken.losses, broken.gramian, broken.jacobian, broken.independent):
         if signal is not None:
             signal[1] = torch.nan
             signal[2].view(-1)[0] = torch.inf
@@ -258,7 +280,7 @@ def test_inputs_are_never_written_to(setting: Setting) -> None:
     jacobians = random_jacobian(11, 3, 4, 5)
     values = draw_values(setting, (3,), 4)
     signals = draw_signals(method, 0, jacobians)
-    state = method.init(torch.zeros(3, 4, dtype=torch.float64))
+    state = fresh_state(method, jacobians)
     _, state = advance(method, signals, state, values)
     before = pickle.dumps((signals, dict(state), dict(values)))
     advance(method, signals, state, values)
@@ -279,11 +301,11 @@ def test_a_step_stays_on_its_device_and_never_waits_for_a_value(
     answer, _ = advance(
         method,
         mapped(signals, lambda tensor: tensor.to("meta")),
-        method.init(torch.zeros(2, tasks, dtype=torch.float64, device="meta")),
+        fresh_state(method, torch.zeros(2, tasks, 5, dtype=torch.float64, device="meta")),
         {key: v.to("meta") if isinstance(v, Tensor) else v for key, v in values.items()},
     )
     assert answer.is_meta
-    assert answer.shape == (2, 5 if method.needs == "jacobian" else tasks)
+    assert answer.shape == (2, tasks if method.answers == "weights" else 5)
 
 
 @every
@@ -303,7 +325,7 @@ def test_a_state_survives_being_written_down(setting: Setting) -> None:
 def test_every_state_tensor_has_the_batch_first(setting: Setting) -> None:
     jacobians = random_jacobian(13, 3, 2, 4, 5)
     method = METHODS[setting[0]]
-    fresh = method.init(torch.zeros(3, 2, 4, dtype=torch.float64))
+    fresh = fresh_state(method, jacobians)
     states = trajectory(setting, jacobians)[1]
     for key, value in fresh.items():
         assert value.shape[:2] == (3, 2)
