@@ -46,7 +46,15 @@ from __future__ import annotations
 
 from .aggregation import aggregate
 from .balancer import Balancer
-from .hyper import Configured, HyperError, check_hyper, make, method_named, values_for
+from .hyper import (
+    Configured,
+    HyperError,
+    check_hyper,
+    check_together,
+    make,
+    method_named,
+    values_for,
+)
 from .method import (
     UNSOLVED,
     After,
@@ -88,6 +96,7 @@ __all__ = [
     "Values",
     "aggregate",
     "check_hyper",
+    "check_together",
     "make",
     "method_named",
     "values_for",

@@ -90,6 +90,7 @@ class Number:
     """A numeric hyper-parameter: its default, its closed range and what it does.
 
     whole: only integers are allowed. task: it is the number of a task, a whole one from 0 to T - 1.
+    below: the name of a `Count` of the same method that it must be smaller than.
     """
 
     default: float
@@ -98,6 +99,7 @@ class Number:
     high: float = float("inf")
     whole: bool = False
     task: bool = False
+    below: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from mtofront.methods import (
     Number,
     TaskWeights,
     check_hyper,
+    check_together,
     method_named,
 )
 
@@ -68,6 +69,12 @@ def arm_trials(config: Config, arm: str, tasks: int) -> list[Trial]:
         {**defaults, **dict(zip(axes, values, strict=True))}
         for values in itertools.product(*axes.values())
     ]
+    for combination in combinations:
+        try:
+            check_together(method, combination)
+        except HyperError as error:
+            place = ("arms", arm, error.parameter) if error.parameter in given else ("arms", arm)
+            raise config.error(place, str(error)) from None
     return [
         Trial(weights, hyper)
         for weights in _weights(config, arm, method, given, tasks)
