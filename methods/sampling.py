@@ -12,12 +12,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .arithmetic import running_sums
 from .method import Method, Paper, Signals, State, TaskWeights, Values, task_weights
 
 
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
     """Weights (..., T): 1 for the drawn task, 0 for the others."""
-    reached = task_weights(values, "weights").cumsum(-1)
+    reached = running_sums(task_weights(values, "weights"))
     # divided by the sum itself, so that the last is exactly 1 and the noise always below it
     reached = reached / reached[..., -1:]
     drawn = (reached <= signals.noise).sum(-1, keepdim=True)

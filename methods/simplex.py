@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .arithmetic import running_sums
+
 
 def nearest_on_simplex(vector: Tensor) -> Tensor:
     """The nearest non-negative vector with sum 1, (..., T) float64; NaN if one entry is not finite.
@@ -15,7 +17,7 @@ def nearest_on_simplex(vector: Tensor) -> Tensor:
     """
     # a common shift moves no projection; large entries would swallow the 1
     shifted = vector - vector.amax(-1, keepdim=True)
-    sums = torch.cumsum(shifted.sort(-1, descending=True).values, dim=-1)
+    sums = running_sums(shifted.sort(-1, descending=True).values)
     counts = torch.arange(1, vector.shape[-1] + 1, device=vector.device)
     threshold = ((sums - 1) / counts).amax(-1, keepdim=True)
     return (shifted - threshold).clamp_min(0)
