@@ -49,7 +49,9 @@ def _smallest(score: Tensor, error: Tensor, places: Tensor) -> Tensor:
 
     places: (..., 1), from 1 to T.
     """
-    last = score.sort(-1).values.gather(-1, places.long() - 1)
+    # gather does not spread one number over a batch, as comparisons do
+    place = (places.long() - 1).expand_as(score[..., :1])
+    last = score.sort(-1).values.gather(-1, place)
     equal = (score - last).abs() <= error
     inside = (score < last) & ~equal
     left = places - inside.sum(-1, keepdim=True)

@@ -78,6 +78,16 @@ def test_every_run_has_its_own_number_of_outliers_and_of_places() -> None:
     torch.testing.assert_close(weights, expected)
 
 
+def test_one_number_of_places_spreads_over_a_batch() -> None:
+    jacobians = random_jacobian(8, 2, 4, 6, 3)
+    gramian = jacobians @ jacobians.mT
+    signals = Signals(jacobians[..., 0], jacobians[..., 0, :0], gramian)
+    step, number = METHODS["krum"].step, torch.ones(2, 1, dtype=torch.float64)
+    spread, _ = step(signals, {}, {"byzantine": number, "selected": 2 * number})
+    whole, _ = step(signals, {}, values_for(make("krum", selected=2), 6, (2, 4)))
+    assert torch.equal(spread, whole)
+
+
 @pytest.mark.parametrize(
     ("tasks", "trim"), [(1, 3), (2, 1), (3, 1), (5, 2), (8, 1), (9, 4), (9, 40)]
 )
