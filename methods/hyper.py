@@ -38,10 +38,15 @@ class Configured:
 def method_named(name: str) -> Method:
     """The method that a config, a Balancer or `aggregate` calls `name`.
 
+    `torchjd:NAME(arguments)` is an aggregator or weighting of TorchJD where that is installed.
     Raises ValueError for an unknown one, with the nearest spelling.
     """
+    if name.startswith("torchjd:"):
+        from .torchjd_bridge import torchjd_method  # it needs this module's words
+
+        return torchjd_method(name)
     if name not in METHODS:
-        raise ValueError(f"unknown method {name!r}{_nearest(name, METHODS)}")
+        raise ValueError(f"unknown method {name!r}{nearest(name, METHODS)}")
     return METHODS[name]
 
 
@@ -65,7 +70,7 @@ def check_hyper(method: Method, hyper: Mapping[str, object], tasks: int | None =
     """
     for name, found in hyper.items():
         if name not in method.hyper:
-            near = _nearest(name, method.hyper)
+            near = nearest(name, method.hyper)
             raise HyperError(name, f"{method.name} has no hyper-parameter {name!r}{near}")
         kind = method.hyper[name]
         if isinstance(kind, Number):
@@ -151,7 +156,7 @@ def _is_number(found: object) -> TypeGuard[int | float]:
     return isinstance(found, int | float) and not isinstance(found, bool)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the nearest spelling and all that are known."""
     names = list(known)
     if not names:
