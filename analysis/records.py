@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from .errors import RecordsError
 
-FORMAT = 1
+FORMAT = 2
 """The manifest format that this version reads."""
 
 PASSES, DIVERGED = "backward_passes", "diverged"

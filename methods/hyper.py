@@ -80,7 +80,7 @@ def check_hyper(method: Method, hyper: Mapping[str, object], tasks: int | None =
         elif isinstance(kind, Choice):
             _check_choice(name, kind, found)
         else:
-            _check_task_weights(name, found, tasks)
+            check_task_weights(name, found, tasks)
 
 
 def values_for(
@@ -140,16 +140,18 @@ def _check_choice(name: str, kind: Choice, found: object) -> None:
         raise HyperError(name, f"`{name}` must be one of {allowed}; found {found!r}")
 
 
-def _check_task_weights(name: str, found: object, tasks: int | None) -> None:
+def check_task_weights(name: str, found: object, tasks: int | None) -> list[float]:
+    """The weights as numbers. Raises HyperError if they are not one allowed number a task."""
     wanted = "one number a task" if tasks is None else f"{tasks} numbers, one a task"
     rule = f"`{name}` must be {wanted}, none negative or infinite, not all zero; found {found!r}"
     if not isinstance(found, Iterable) or isinstance(found, str | Mapping):
         raise HyperError(name, rule)
     weights = list(found)
-    numbers = [w for w in weights if _is_number(w) and 0 <= w < math.inf]
+    numbers = [float(w) for w in weights if _is_number(w) and 0 <= w < math.inf]
     right_count = len(weights) > 0 if tasks is None else len(weights) == tasks
     if not right_count or len(numbers) != len(weights) or sum(numbers) <= 0:
         raise HyperError(name, rule)
+    return numbers
 
 
 def _is_number(found: object) -> TypeGuard[int | float]:

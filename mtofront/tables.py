@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtofront.display import clock
-from mtofront.methods import Choice, Count, Hyper, Method, Number
+from mtofront.methods import Choice, Count, Hyper, Method, Number, Treatment
 from mtofront.problems import Problem
 from mtofront.sweep import Estimate, Plan, passes_per_step
 
@@ -130,7 +130,7 @@ def _indented(console: Console, text: str, style: str = "") -> None:
 
 def _passes(method: Method) -> str:
     """Backward passes a step through the shared parameters, in terms of T tasks."""
-    return "1" if passes_per_step(method, tasks=2) == 1 else "T"
+    return "1" if passes_per_step(method, Treatment(), tasks=2) == 1 else "T"
 
 
 def _hyper(hyper: Hyper) -> str:

@@ -11,9 +11,8 @@ import numpy as np
 from mtofront.methods import Choice, Count, method_named
 from mtofront.problems import Problem
 
-from .arms import Trial, arm_method, arm_trials
+from .arms import Trial, arm_method, arm_passes_per_step, arm_treatment, arm_trials
 from .config import Config
-from .gradients import passes_per_step
 from .provide import provide
 from .spec import RunSpec
 from .train import evaluation_epochs
@@ -44,8 +43,7 @@ class Plan:
     def arm_passes(self) -> dict[str, int]:
         """Backward passes of each arm's runs together, through the shared parameters."""
         per_step = {
-            arm: passes_per_step(arm_method(self.config, arm), len(self.tasks))
-            for arm in self.config.arms
+            arm: arm_passes_per_step(self.config, arm, len(self.tasks)) for arm in self.config.arms
         }
         passes = dict.fromkeys(self.config.arms, 0)
         for spec in self.runs.values():
@@ -113,7 +111,7 @@ def _settings(
         return {arm: _filled(found, rates, given[arm]) for arm, found in trials.items()}
     cost = dict.fromkeys(trials, 1)
     if config.tuning.runs_per_arm == "equal_backward_passes":
-        cost = {arm: passes_per_step(arm_method(config, arm), tasks) for arm in trials}
+        cost = {arm: arm_passes_per_step(config, arm, tasks) for arm in trials}
     budget = max(given[arm] * cost[arm] for arm in trials)
     return {arm: _filled(found, rates, budget // cost[arm]) for arm, found in trials.items()}
 
@@ -152,11 +150,13 @@ def _spec(config: Config, arm: str, trial: Trial, lr: float, restart: int, seed:
         lr=lr,
         weights=trial.weights,
         hyper=trial.hyper,
+        treatment=arm_treatment(config, arm).as_dict(),
         optimizer={
             "name": optimizer.name,
             "weight_decay": optimizer.weight_decay,
             "momentum": momentum,
             "schedule": optimizer.schedule,
+            "clip": optimizer.clip,
         },
         epochs=config.budget.epochs,
         batch_size=config.budget.batch_size,

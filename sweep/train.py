@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtofront.methods import method_named
+from mtofront.methods import Treatment, method_named, unsolved_steps
 from mtofront.problems import Problem
 
 from .evaluate import Measurement, losses_of, measure_pack
@@ -37,13 +37,15 @@ class Progress:
 class Trained:
     """What a pack measured. diverged_at: (N,) the step of a run's first non-finite loss, or -1.
 
-    backward_passes: (N,) through the shared parameters. notice: why it was not batched, or "".
+    backward_passes: (N,) through the shared parameters. unsolved: (N,) steps in which the method's
+    solver missed its tolerance, None for a method without one. notice: why not batched, or "".
     """
 
     specs: tuple[RunSpec, ...]
     measurements: tuple[Measurement, ...]
     diverged_at: NDArray[np.int64]
     backward_passes: NDArray[np.int64]
+    unsolved: NDArray[np.float64] | None
     notice: str
 
 
@@ -80,8 +82,17 @@ def train_pack(
                 break
     diverged = pack.diverged_at.cpu().numpy()
     steps = np.where(diverged >= 0, diverged, pack.step)
-    passes = steps * passes_per_step(method_named(specs[0].method), len(problem.tasks))
-    return Trained(tuple(specs), tuple(measured), diverged, passes, net.reason)
+    method, treatment = method_named(specs[0].method), Treatment(**specs[0].treatment)
+    passes = steps * passes_per_step(method, treatment, len(problem.tasks))
+    unsolved = unsolved_steps(pack.method, [len(specs)])
+    return Trained(
+        tuple(specs),
+        tuple(measured),
+        diverged,
+        passes,
+        None if unsolved is None else unsolved.cpu().numpy(),
+        net.reason,
+    )
 
 
 def _first(both: Progress) -> Progress:
@@ -95,6 +106,7 @@ def _first_run(twins: Trained) -> Trained:
         tuple(replace(m, values=m.values[:1]) for m in twins.measurements),
         twins.diverged_at[:1],
         twins.backward_passes[:1],
+        None if twins.unsolved is None else twins.unsolved[:1],
         twins.notice,
     )
 

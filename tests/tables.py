@@ -86,7 +86,7 @@ def write_folder(
     (folder / "records").mkdir(parents=True)
     (folder / "failures").mkdir()
     manifest = {
-        "format": 1,
+        "format": 2,
         "name": name,
         "problem": "made-up",
         "tasks": list(tasks),
