@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from .call_text import write_call
+from .graddrop import FRACTION
 from .method import UNSOLVED, Method, Paper, Signals, State, Values
 from .torchjd_class import Borrowed, borrowed
 from .torchjd_memory import Recall, fresh_memory, recall
@@ -28,9 +29,6 @@ PREFIX = "torchjd:"
 
 MOST_TASKS = 64
 """Arguments with which a class answers for no number of tasks up to this are refused."""
-
-FRACTION = 2.0**-53
-"""Distance between neighbouring numbers that 53 random bits can tell apart in [0, 1)."""
 
 
 @cache
@@ -114,6 +112,7 @@ def _one_run(
     remembered.load(row)
     _seed(matrix.device, seed)
     try:
+        # a copy, because the signals are not theirs to write into
         answer = remembered.core(matrix.clone()).double()
     except Exception:  # whatever a solver raises for one run must not stop the others
         answer = lost
