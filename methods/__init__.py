@@ -65,6 +65,7 @@ from .method import (
     Step,
     TaskWeights,
     Values,
+    number,
 )
 from .registry import METHODS
 from .treatment import TREATMENTS, Treatment, from_losses, one_pass, treated, treatment_of
@@ -101,6 +102,7 @@ __all__ = [
     "make",
     "method_named",
     "noise_width",
+    "number",
     "one_pass",
     "treated",
     "treatment_of",

@@ -108,6 +108,8 @@ def treated(losses: Tensor, treatment: Treatment, weights: Tensor | None) -> Ten
 
 def _why_not(method: Method, treatment: Treatment, name: str) -> str:
     """Why a setting other than the default has no meaning for a method, or ""."""
+    if method.scheme:
+        return "it trains several networks, each by its own rule"
     if name == "losses":
         return ""
     if from_losses(method):

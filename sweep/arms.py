@@ -22,8 +22,8 @@ from mtofront.methods import (
 )
 
 from .config import Config
+from .costs import mean_passes_per_step
 from .document import Place, nearest
-from .gradients import passes_per_step
 from .weights import GRIDS, Vector, weight_grid
 
 
@@ -61,9 +61,15 @@ def arm_treatment(config: Config, arm: str) -> Treatment:
         raise config.error(("arms", arm, error.parameter), error.message) from None
 
 
-def arm_passes_per_step(config: Config, arm: str, tasks: int) -> int:
-    """Backward passes through the shared parameters that one step of an arm's runs costs."""
-    return passes_per_step(arm_method(config, arm), arm_treatment(config, arm), tasks)
+def arm_passes_per_step(config: Config, arm: str, tasks: int) -> float:
+    """Backward passes of an arm's runs divided by their steps, the mean over its settings."""
+    method, treatment = arm_method(config, arm), arm_treatment(config, arm)
+    trials = arm_trials(config, arm, tasks)
+    costs = [
+        mean_passes_per_step(method, treatment, trial.hyper, tasks, config.budget.epochs)
+        for trial in trials
+    ]
+    return sum(costs) / len(costs)
 
 
 def arm_trials(config: Config, arm: str, tasks: int) -> list[Trial]:

@@ -113,6 +113,13 @@ DIRECTIONS: list[Row] = [
     ("config", {}, CHAIN, (0.235926, 0.569575, 0.691699)),
     ("config", {}, OPPOSITE, (0, 0)),
     ("db_mtl", {"losses": (0.5, 2)}, ORTHOGONAL, (4, 4)),
+    ("merge_average", {}, CONFLICT, (0, 0.5)),
+    ("merge_task_arithmetic", {}, CONFLICT, (0, 0.3)),
+    ("merge_task_arithmetic", {"scale": 0.5}, CHAIN, (-0.25, 0.25, 0.5)),
+    ("merge_ties", {"density": 1}, rows((3, -1, 2), (1, 4, -2)), (2, 4, 0)),
+    ("merge_ties", {"density": 0.5}, rows((3, -1, 2, 0), (1, 4, -2, 0)), (3, 4, 0, 0)),
+    ("merge_ties", {"scale": 0.3}, rows((3, -1, 2), (1, 4, -2)), (0.9, 1.2, 0)),
+    ("merge_doge", {"steps": 0, "density": 1}, rows((0, 2), (3, 4)), (0.042, 0.126)),
     ("emtl", {"losses": (2, 1)}, CONFLICT, (0.231802, 0.318198)),
     ("emtl", {"losses": (2, 1), "strength": 0.5}, CONFLICT, (0.573223, 0.176777)),
     ("emtl", {"losses": (2, 1), "form": "variance"}, CONFLICT, (0.256802, 0.307843)),
@@ -169,7 +176,7 @@ def test_the_direction_is_the_published_one(row: Row) -> None:
 
 
 def test_every_method_has_a_worked_example() -> None:
-    examples = {row[0] for row in DIRECTIONS} | {"random"}
+    examples = {row[0] for row in DIRECTIONS} | {"random", "pareto_manifold"}
     assert examples == set(METHODS)
 
 
