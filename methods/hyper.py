@@ -38,8 +38,13 @@ class Configured:
 def method_named(name: str) -> Method:
     """The method that a config, a Balancer or `aggregate` calls `name`.
 
+    `torchjd:NAME(arguments)` is an aggregator or weighting of TorchJD where that is installed.
     Raises ValueError for an unknown one, with the nearest spelling.
     """
+    if name.startswith("torchjd:"):
+        from .torchjd_bridge import torchjd_method  # it needs this module's words
+
+        return torchjd_method(name)
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}{nearest(name, METHODS)}")
     return METHODS[name]

@@ -117,7 +117,9 @@ def method_table(methods: Mapping[str, Method], console: Console) -> None:
         venue = row["venue"] if row["venue"] != "arXiv" else "Preprint"
         _indented(console, f"{row['paper']}. {venue}{arxiv}", style="dim")
     console.print(
-        "Passes go through the shared parameters; T is the number of tasks.",
+        "Passes go through the shared parameters; T is the number of tasks.\n"
+        "torchjd:NAME(arguments) is any aggregator or weighting of TorchJD, where that is\n"
+        "installed: torchjd:UPGrad().",
         style="dim",
         highlight=False,
     )
