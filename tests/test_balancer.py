@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from mtofront.methods import METHODS, Balancer, aggregate
 
-
 STEPWISE = [name for name, method in METHODS.items() if not method.scheme]
 """Methods that a Balancer can be: the others train several networks."""
 
