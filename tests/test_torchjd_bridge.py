@@ -25,12 +25,14 @@ from mtofront.methods import (
     METHODS,
     UNSOLVED,
     Balancer,
+    HyperError,
     Method,
     Signals,
     State,
     aggregate,
     make,
     method_named,
+    treatment_of,
 )
 from mtofront.sweep import load_config, plan, run
 from mtofront.tables import method_table
@@ -280,6 +282,12 @@ def test_every_stateful_class_of_torchjd_keeps_a_memory_here() -> None:
         *("ExcessMTL", "GradVac", "MoDo", "PCD", "SDMGrad")
     }
     assert remembering == {n for n in CALLS if issubclass(getattr(aggregation, n), Stateful)}
+
+
+def test_only_what_remembers_gradients_is_kept_from_a_representation() -> None:
+    assert treatment_of(method_named("torchjd:GradDrop()"), {"level": "features"})
+    with pytest.raises(HyperError, match="remembers gradients"):
+        treatment_of(method_named("torchjd:ExcessMTL()"), {"level": "features"})
 
 
 @pytest.mark.parametrize("call", ["Krum(n_byzantine=1)", "TrimmedMean(1)", "Constant([1, 2, 3])"])
