@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -49,8 +51,13 @@ def aggregate(
     values = values_for(configured, tasks, tuple(batch), str(wide.device))
     zeros = torch.zeros_like(wide if method.needs == "jacobian" else wide[..., 0])
     answer, _ = method.step(signals, method.init(zeros), values)
-    if losses is None and bool((answer.isnan().any(-1) & wide.isfinite().all(-1).all(-1)).any()):
-        raise ValueError(f"what {name} answers depends on the losses; pass losses=, shape (..., T)")
+    if losses is None and bool(answer.isnan().any()):
+        known = replace(signals, losses=torch.ones_like(unknown))
+        again, _ = method.step(known, method.init(zeros), values)
+        if bool((answer.isnan() & ~again.isnan()).any()):
+            raise ValueError(
+                f"what {name} answers depends on the losses; pass losses=, shape (..., T)"
+            )
     if method.answers != "weights":
         return answer.to(jacobian.dtype)
     return (answer.unsqueeze(-2) @ wide).squeeze(-2).to(jacobian.dtype)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .arithmetic import positive, power, times
 from .method import Choice, Method, Number, Paper, Signals, State, Values, choice, number
-from .simplex import onto_simplex
+from .simplex import nearest_on_simplex
 
 
 def init(jacobian: Tensor) -> State:
@@ -45,7 +45,7 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     slope = times(_products(tracked), weights) + number(values, "rho") * weights
     moved = weights - _decayed(values, "gamma", count) * slope
     softened = choice(values, "projection") == "softmax"
-    weights = torch.softmax(moved, dim=-1) if softened else onto_simplex(moved)
+    weights = torch.softmax(moved, dim=-1) if softened else nearest_on_simplex(moved)
     direction = (weights.unsqueeze(-1) * tracked).sum(-2)
     return direction, {"tracked": tracked.to(gradients), "weights": weights, "count": count}
 

@@ -12,7 +12,7 @@ from jacobians import CHAIN, CONFLICT, TORCHJD, random_jacobian, rows
 from torch import Tensor
 
 from mtofront.methods import METHODS, Signals, State, aggregate, make, values_for
-from mtofront.methods.simplex import onto_simplex
+from mtofront.methods.simplex import nearest_on_simplex
 
 REMEMBERS = ("excess_mtl", "moco", "mtadam")
 
@@ -40,7 +40,7 @@ def series(seed: int, steps: int, tasks: int, size: int) -> list[Tensor]:
 @pytest.mark.parametrize("spread", [0.1, 1.0, 1e6])
 def test_the_projection_is_the_nearest_point_of_the_simplex(tasks: int, spread: float) -> None:
     points = spread * random_jacobian(1, 30, tasks)
-    found = onto_simplex(points)
+    found = nearest_on_simplex(points)
     for point, nearest in zip(points.numpy(), found.numpy(), strict=True):
         low, high = point.min() - 1, point.max()
         for _ in range(200):  # the shift that makes the positive parts sum to 1, by bisection
@@ -52,8 +52,8 @@ def test_the_projection_is_the_nearest_point_of_the_simplex(tasks: int, spread: 
 
 def test_a_projection_of_nan_is_nan() -> None:
     broken = rows((0.2, float("nan")), (0.2, 0.4))
-    assert onto_simplex(broken)[0].isnan().all()
-    torch.testing.assert_close(onto_simplex(broken)[1], rows((0.4, 0.6))[0])
+    assert nearest_on_simplex(broken)[0].isnan().all()
+    torch.testing.assert_close(nearest_on_simplex(broken)[1], rows((0.4, 0.6))[0])
 
 
 @pytest.mark.parametrize("name", REMEMBERS)
@@ -165,7 +165,7 @@ def test_moco_follows_its_equations(projection: str, normalization: str) -> None
         if projection == "softmax":
             weights = np.exp(weights) / np.exp(weights).sum()
         else:
-            weights = onto_simplex(torch.from_numpy(weights)).numpy()
+            weights = nearest_on_simplex(torch.from_numpy(weights)).numpy()
         np.testing.assert_allclose(answers[count - 1].numpy(), weights @ tracked, rtol=1e-10)
 
 
