@@ -82,6 +82,15 @@ def pseudo_solve(matrix: Tensor, right: Tensor) -> Tensor:
     return times(vectors, inverse * times(vectors.mT, right))
 
 
+def settled(done: Tensor) -> bool:
+    """Whether an iteration may stop because every problem of the batch is done.
+
+    It is asked of a CPU only: no other device may wait for a value. A problem that is done must
+    stay as it is, so that its digits do not depend on how long its neighbours take.
+    """
+    return done.device.type == "cpu" and bool(done.all())
+
+
 def power(base: Tensor, exponent: Tensor) -> Tensor:
     """base ** exponent for a non-negative base; 0 ** 0 is 1."""
     return torch.exp(torch.special.xlogy(exponent, base))

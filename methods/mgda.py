@@ -19,6 +19,7 @@ from .arithmetic import positive
 from .gramian import norms, or_nan, trusted
 from .method import Choice, Method, Paper, Signals, State, Values, choice
 from .quadratic import minimise_nonnegative
+from .unsolved import count_from_zero, counted
 
 
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
@@ -33,25 +34,27 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
         divisor = divisor * positive(lengths)
     scaled = signals.gramian / divisor.unsqueeze(-1) / divisor.unsqueeze(-2)
     clean, finite = trusted(scaled)
-    return or_nan(finite, shortest_in_hull(clean)), state
+    weights, solved = shortest_in_hull(clean)
+    return or_nan(finite, weights), counted(state, solved | ~finite)
 
 
-def shortest_in_hull(gramian: Tensor) -> Tensor:
-    """argmin over the simplex of wᵀGw, shape (..., T).
+def shortest_in_hull(gramian: Tensor) -> tuple[Tensor, Tensor]:
+    """argmin over the simplex of wᵀGw, shape (..., T), and the mask (..., 1) of what is solved.
 
     gramian: (..., T, T) float64, finite. Equal weights where all gradients agree or are zero.
     """
-    if gramian.shape[-1] == 1:
-        return torch.ones_like(gramian[..., 0])
-    if gramian.shape[-1] == 2:
-        return _shortest_on_segment(gramian)
+    if gramian.shape[-1] <= 2:
+        closed = torch.ones_like(gramian[..., :1, 0], dtype=torch.bool)
+        alone = gramian.shape[-1] == 1
+        return closed.to(gramian) if alone else _shortest_on_segment(gramian), closed
     # argmin over all w >= 0 of wᵀGw / m + (1 − Σw)² lies on the ray through the answer
     squares = gramian.diagonal(dim1=-2, dim2=-1)
     smallest = torch.where(squares > 0, squares, torch.inf).amin(-1)
     smallest = torch.where(torch.isinf(smallest), 1.0, smallest)
     hessian = gramian / smallest[..., None, None] + 1
-    ray = minimise_nonnegative(hessian, torch.ones_like(squares))
-    return ray / ray.sum(-1, keepdim=True)
+    rays, solved = minimise_nonnegative(hessian, torch.ones_like(squares).unsqueeze(-2))
+    ray = rays.squeeze(-2)
+    return ray / ray.sum(-1, keepdim=True), solved.squeeze(-2)
 
 
 def _shortest_on_segment(gramian: Tensor) -> Tensor:
@@ -74,6 +77,7 @@ METHOD = Method(
     ),
     needs="gramian",
     step=step,
+    init=count_from_zero,
     hyper={
         "normalization": Choice(
             ("none", "l2", "loss", "loss+"),

@@ -19,6 +19,7 @@ from .arithmetic import positive
 from .bargaining import RIDGE, fair_weights
 from .gramian import cosines, norms, or_nan, trusted
 from .method import Method, Paper, Signals, State, Values
+from .unsolved import count_from_zero, counted
 
 
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
@@ -27,7 +28,8 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     clean, finite = trusted(signals.gramian)
     if clean.shape[-1] == 2:
         return or_nan(finite, _between_two(clean)), state
-    return or_nan(finite, fair_weights(clean, torch.ones_like(clean[..., :1, 0]))), state
+    weights, solved = fair_weights(clean, torch.ones_like(clean[..., :1, 0]))
+    return or_nan(finite, weights), counted(state, solved | ~finite)
 
 
 def _between_two(gramian: Tensor) -> Tensor:
@@ -49,5 +51,6 @@ METHOD = Method(
     ),
     needs="gramian",
     step=step,
+    init=count_from_zero,
     deviations="solved exactly at every step; without the authors' clipping to norm 1",
 )
