@@ -45,16 +45,24 @@ def _best_unit(gramian: Tensor, products: Tensor, radius: Tensor) -> tuple[Tenso
     """Coefficients (..., T) over the unit gradients of the best unit vector; 0 if there is none.
 
     The mask (..., 1) tells which are solved. products: (..., T) dot products of the gradients with
-    the direction of their mean.
+    the direction of their mean. A task with a zero gradient is left out.
     """
     cosine = cosines(gramian)
-    lengths = positive(norms(gramian))
+    lengths = norms(gramian)
+    present = lengths > 0
     if gramian.shape[-1] > 2:
-        price = lengths.amin(-1, keepdim=True) / lengths
-        return worst_case_multipliers(cosine, products / lengths / radius, price)
-    multipliers = torch.ones_like(lengths)
+        smallest = torch.where(present, lengths, torch.inf).amin(-1, keepdim=True)
+        price = torch.where(present, smallest / positive(lengths), 1.0)
+        offset = products / positive(lengths) / radius
+        # a zero gradient gets a dimension of its own, and so much that it is never the worst-served
+        plenty = 2 + offset.abs().amax(-1, keepdim=True)
+        cosine = cosine + torch.diag_embed((~present).to(cosine))
+        return worst_case_multipliers(cosine, torch.where(present, offset, plenty), price)
+    multipliers = present.to(lengths)
     if gramian.shape[-1] == 2:
-        multipliers = _two_task_multipliers(gramian, products, radius) * lengths
+        both = present.all(-1, keepdim=True)
+        pair = _two_task_multipliers(gramian, products, radius) * lengths
+        multipliers = torch.where(both, pair, multipliers)
     size = dot(multipliers, times(cosine, multipliers)).clamp_min(0).sqrt()
     return multipliers / positive(size), torch.ones_like(size, dtype=torch.bool)
 

@@ -53,12 +53,18 @@ def _normalised(cosines: Tensor, point: Tensor) -> Tensor:
 def _missed(problem: _Problem, point: Tensor) -> Tensor:
     """Largest |min(w_i, s_i)| with s_i = ĝ_i·u + b_i − a_i t, (..., 1), as a share of 1 + max |b|.
 
-    It is 0 at the optimum only, for u = Σ w_i ĝ_i of length 1.
+    It is 0 at the optimum only, for u = Σ w_i ĝ_i of length 1 and the best t. That is the mean of
+    what the tasks with multipliers reach, or the least that any task reaches; where norms spread
+    over many decades, rounding spoils the one or the other.
     """
     reached = times(problem.cosines, point) + problem.offset
-    level = dot(point, reached) / positive(dot(point, problem.price))
-    missed = torch.minimum(point, reached - problem.price * level)
-    return missed.abs().amax(-1, keepdim=True) / (1 + problem.offset.abs().amax(-1, keepdim=True))
+    mean = dot(point, reached) / positive(dot(point, problem.price))
+    least = (reached / problem.price).amin(-1, keepdim=True)
+    missed = [
+        torch.minimum(point, reached - problem.price * level).abs().amax(-1, keepdim=True)
+        for level in (mean, least)
+    ]
+    return torch.minimum(*missed) / (1 + problem.offset.abs().amax(-1, keepdim=True))
 
 
 def _pivoted(problem: _Problem) -> tuple[Tensor, Tensor]:
