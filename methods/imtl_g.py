@@ -35,8 +35,8 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
 def _between_two(gramian: Tensor, lengths: Tensor) -> Tensor:
     """A multiple of C⁻¹𝟙 for two tasks: both the same; 0 for opposite and for zero gradients."""
     product = lengths.prod(-1, keepdim=True)
-    possible = product + gramian[..., :1, 1] > SINGULAR * product
-    return torch.where(possible | (product == 0), lengths.sign(), 0.0)
+    possible = (1 - SINGULAR) * product >= -gramian[..., :1, 1]
+    return possible * lengths.sign()
 
 
 METHOD = Method(

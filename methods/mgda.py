@@ -25,17 +25,19 @@ from .unsolved import count_from_zero, counted
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
     """Weights (..., T), non-negative with sum 1."""
     assert signals.gramian is not None
-    lengths = norms(signals.gramian)
-    setting = choice(values, "normalization")
-    divisor = torch.ones_like(lengths)
+    scaled, setting = signals.gramian, choice(values, "normalization")
     if setting in ("loss", "loss+"):
-        divisor = divisor * positive(signals.losses)
+        scaled = _divided(scaled, positive(signals.losses))
     if setting in ("l2", "loss+"):
-        divisor = divisor * positive(lengths)
-    scaled = signals.gramian / divisor.unsqueeze(-1) / divisor.unsqueeze(-2)
+        scaled = _divided(scaled, positive(norms(signals.gramian)))
     clean, finite = trusted(scaled)
     weights, solved = shortest_in_hull(clean)
     return or_nan(finite, weights), counted(state, solved | ~finite)
+
+
+def _divided(gramian: Tensor, divisors: Tensor) -> Tensor:
+    """The Gramian of gradients that are divided by numbers (..., T)."""
+    return gramian / divisors.unsqueeze(-1) / divisors.unsqueeze(-2)
 
 
 def shortest_in_hull(gramian: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,9 +62,9 @@ def shortest_in_hull(gramian: Tensor) -> tuple[Tensor, Tensor]:
 def _shortest_on_segment(gramian: Tensor) -> Tensor:
     """Two tasks in closed form: each is weighted by what the other has beyond their product."""
     squares = gramian.diagonal(dim1=-2, dim2=-1)
-    excess = (squares - gramian[..., 0, 1].unsqueeze(-1)).clamp_min(0).flip(-1)
-    total = excess.sum(-1, keepdim=True)
-    return torch.where(total > 0, excess / positive(total), 0.5)
+    excess = (squares - gramian[..., :1, 1]).clamp_min(0).flip(-1)
+    # equal gradients have no excess, and 0 / 0 is NaN
+    return (excess / excess.sum(-1, keepdim=True)).nan_to_num(0.5)
 
 
 METHOD = Method(

@@ -23,8 +23,7 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     tasks = signals.gramian.shape[-1]
     if tasks == 2:
         return _between_two(signals.gramian), state
-    orders = signals.noise.view(*signals.noise.shape[:-1], tasks, tasks).argsort(-1)
-    return surgery(signals.gramian, orders).sum(-2), state
+    return surgery(signals.gramian, meetings(signals.noise, tasks)).sum(-2), state
 
 
 def noise(tasks: int) -> int:
@@ -32,10 +31,24 @@ def noise(tasks: int) -> int:
     return tasks * tasks
 
 
+def meetings(noise: Tensor, tasks: int) -> Tensor:
+    """Row i is the order in which task i meets the others, (..., T, T - 1) integers.
+
+    noise: (..., T²) in [0, 1); a row's ranks are its order. A task alone meets itself.
+    """
+    if tasks == 2:
+        return (
+            torch.arange(1, -1, -1, device=noise.device).view(2, 1).expand(*noise.shape[:-1], 2, 1)
+        )
+    alone = torch.eye(tasks, dtype=torch.bool, device=noise.device)
+    ranks = noise.view(*noise.shape[:-1], tasks, tasks).masked_fill(alone, 1.0)
+    return ranks.argsort(-1)[..., : max(tasks - 1, 1)]
+
+
 def surgery(gramian: Tensor, orders: Tensor, yields: Tensor | None = None) -> Tensor:
     """Coefficients V (..., T, T) of the projected gradients v_i = Σ_k V_ik g_k.
 
-    gramian: (..., T, T). orders: (..., T, T) integers, row i the order in which task i meets the
+    gramian: (..., T, T). orders: (..., T, K) integers, row i the order in which task i meets the
     others; its own place is passed over. yields: (..., T, T) where row i says before which others
     task i gives up the conflicting part; None means before all.
     """
@@ -46,7 +59,7 @@ def surgery(gramian: Tensor, orders: Tensor, yields: Tensor | None = None) -> Te
     # nothing is given up before an infinite length
     lengths = torch.where(stays, torch.inf, squares).expand_as(gramian).gather(-1, orders)
     products, removed = gramian, []
-    for turn in range(tasks):
+    for turn in range(orders.shape[-1]):
         other = orders[..., turn : turn + 1]
         conflict = (-products.gather(-1, other)).clamp_min(0)
         removed.append(conflict / lengths[..., turn : turn + 1])

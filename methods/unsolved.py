@@ -14,4 +14,4 @@ def count_from_zero(losses: Tensor) -> State:
 
 def counted(state: State, solved: Tensor) -> State:
     """The state with one more for every run that is not solved, mask (..., 1)."""
-    return {**state, UNSOLVED: state[UNSOLVED] + (~solved).to(state[UNSOLVED])}
+    return {**state, UNSOLVED: state[UNSOLVED] + ~solved}
