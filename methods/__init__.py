@@ -45,7 +45,9 @@ ValueError: unknown method 'pcgrda'; did you mean 'pcgrad'? known: ...
 from __future__ import annotations
 
 from .aggregation import aggregate
+from .application import Evidence, Update, first_state, noise_width, unsolved_steps, updated
 from .balancer import Balancer
+from .gramian import gramian_of
 from .hyper import Configured, HyperError, check_hyper, make, method_named, values_for
 from .method import (
     UNSOLVED,
@@ -63,11 +65,14 @@ from .method import (
     Step,
     TaskWeights,
     Values,
+    number,
 )
 from .registry import METHODS
+from .treatment import TREATMENTS, Treatment, from_losses, one_pass, treated, treatment_of
 
 __all__ = [
     "METHODS",
+    "TREATMENTS",
     "UNSOLVED",
     "After",
     "Answer",
@@ -75,6 +80,7 @@ __all__ = [
     "Choice",
     "Configured",
     "Count",
+    "Evidence",
     "Hyper",
     "HyperError",
     "Method",
@@ -85,10 +91,22 @@ __all__ = [
     "State",
     "Step",
     "TaskWeights",
+    "Treatment",
+    "Update",
     "Values",
     "aggregate",
     "check_hyper",
+    "first_state",
+    "from_losses",
+    "gramian_of",
     "make",
     "method_named",
+    "noise_width",
+    "number",
+    "one_pass",
+    "treated",
+    "treatment_of",
+    "unsolved_steps",
+    "updated",
     "values_for",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -48,8 +50,13 @@ def aggregate(
     values = values_for(configured, tasks, tuple(batch), str(wide.device))
     zeros = wide.new_zeros(wide.shape if method.needs == "jacobian" else wide.shape[:-1])
     answer, _ = method.step(signals, method.init(zeros), values)
-    if losses is None and _unknown_where_finite(answer, wide):
-        raise ValueError(f"what {name} answers depends on the losses; pass losses=, shape (..., T)")
+    if losses is None and bool(answer.isnan().any()):
+        known = replace(signals, losses=torch.ones_like(unknown))
+        again, _ = method.step(known, method.init(zeros), values)
+        if bool((answer.isnan() & ~again.isnan()).any()):
+            raise ValueError(
+                f"what {name} answers depends on the losses; pass losses=, shape (..., T)"
+            )
     if method.answers != "weights":
         return answer.to(jacobian.dtype)
     if wide.ndim == 2:
@@ -63,14 +70,6 @@ def _drawn(shape: tuple[int, ...], generator: torch.Generator | None, wide: Tens
         return wide.new_empty(shape)
     source = torch.Generator().manual_seed(0) if generator is None else generator
     return torch.rand(shape, generator=source, dtype=torch.float64).to(wide.device)
-
-
-def _unknown_where_finite(answer: Tensor, jacobian: Tensor) -> bool:
-    """Whether any run's answer (..., ·) is NaN though its Jacobian is finite."""
-    unknown = answer.isnan()
-    if not bool(unknown.any()):
-        return False
-    return bool((unknown.any(-1) & jacobian.isfinite().all(-1).all(-1)).any())
 
 
 def _check_shapes(jacobian: Tensor, losses: Tensor | None) -> None:

@@ -32,6 +32,16 @@ def dot(first: Tensor, second: Tensor) -> Tensor:
     return (first * second).sum(-1, keepdim=True)
 
 
+def running_sums(values: Tensor) -> Tensor:
+    """Sums (..., A) of the first, the first two, … of the values (..., A).
+
+    On a GPU cumsum may add in another order every time.
+    """
+    place = torch.arange(values.shape[-1], device=values.device)
+    counted = place <= place.unsqueeze(-1)
+    return torch.where(counted, values.unsqueeze(-2), 0.0).sum(-1)
+
+
 def solver(matrix: Tensor) -> Callable[[Tensor], Tensor]:
     """x ↦ matrix⁻¹ x for a symmetric positive definite matrix (..., A, A), by Cholesky.
 

@@ -38,10 +38,15 @@ class Configured:
 def method_named(name: str) -> Method:
     """The method that a config, a Balancer or `aggregate` calls `name`.
 
+    `torchjd:NAME(arguments)` is an aggregator or weighting of TorchJD where that is installed.
     Raises ValueError for an unknown one, with the nearest spelling.
     """
+    if name.startswith("torchjd:"):
+        from .torchjd_bridge import torchjd_method  # it needs this module's words
+
+        return torchjd_method(name)
     if name not in METHODS:
-        raise ValueError(f"unknown method {name!r}{_nearest(name, METHODS)}")
+        raise ValueError(f"unknown method {name!r}{nearest(name, METHODS)}")
     return METHODS[name]
 
 
@@ -65,7 +70,7 @@ def check_hyper(method: Method, hyper: Mapping[str, object], tasks: int | None =
     """
     for name, found in hyper.items():
         if name not in method.hyper:
-            near = _nearest(name, method.hyper)
+            near = nearest(name, method.hyper)
             raise HyperError(name, f"{method.name} has no hyper-parameter {name!r}{near}")
         kind = method.hyper[name]
         if isinstance(kind, Number):
@@ -75,7 +80,7 @@ def check_hyper(method: Method, hyper: Mapping[str, object], tasks: int | None =
         elif isinstance(kind, Choice):
             _check_choice(name, kind, found)
         else:
-            _check_task_weights(name, found, tasks)
+            check_task_weights(name, found, tasks)
 
 
 def values_for(
@@ -135,23 +140,25 @@ def _check_choice(name: str, kind: Choice, found: object) -> None:
         raise HyperError(name, f"`{name}` must be one of {allowed}; found {found!r}")
 
 
-def _check_task_weights(name: str, found: object, tasks: int | None) -> None:
+def check_task_weights(name: str, found: object, tasks: int | None) -> list[float]:
+    """The weights as numbers. Raises HyperError if they are not one allowed number a task."""
     wanted = "one number a task" if tasks is None else f"{tasks} numbers, one a task"
     rule = f"`{name}` must be {wanted}, none negative or infinite, not all zero; found {found!r}"
     if not isinstance(found, Iterable) or isinstance(found, str | Mapping):
         raise HyperError(name, rule)
     weights = list(found)
-    numbers = [w for w in weights if _is_number(w) and 0 <= w < math.inf]
+    numbers = [float(w) for w in weights if _is_number(w) and 0 <= w < math.inf]
     right_count = len(weights) > 0 if tasks is None else len(weights) == tasks
     if not right_count or len(numbers) != len(weights) or sum(numbers) <= 0:
         raise HyperError(name, rule)
+    return numbers
 
 
 def _is_number(found: object) -> TypeGuard[int | float]:
     return isinstance(found, int | float) and not isinstance(found, bool)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the nearest spelling and all that are known."""
     names = list(known)
     if not names:

@@ -1,11 +1,16 @@
-"""Which parameters a loss reaches, and how gradients are added to them."""
+"""Which parameters a loss reaches, and how gradients are taken, averaged and added to them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
+import torch.distributed
 from torch import Tensor
+
+Group = Any
+"""A torch.distributed process group; its type exists only where distributed was built in."""
 
 
 def leaves_of(loss: Tensor) -> list[Tensor]:
@@ -37,26 +42,34 @@ def last_layer(shared: Sequence[Tensor]) -> list[Tensor]:
 def task_gradients(
     losses: Sequence[Tensor], wanted: Sequence[Sequence[Tensor]], keep: bool
 ) -> list[list[Tensor | None]]:
-    """Gradients of every loss in its own list of parameters; None where a loss does not reach one.
+    """Gradients of every loss in its own list of tensors; None where a loss does not reach one.
 
     keep: whether the graph is needed again after the last loss.
     """
     rows: list[list[Tensor | None]] = []
-    for task, (loss, parameters) in enumerate(zip(losses, wanted, strict=True)):
+    for task, (loss, places) in enumerate(zip(losses, wanted, strict=True)):
         retain = keep or task < len(losses) - 1
-        rows.append(
-            list(torch.autograd.grad(loss, parameters, retain_graph=retain, allow_unused=True))
-        )
+        rows.append(list(torch.autograd.grad(loss, places, retain_graph=retain, allow_unused=True)))
     return rows
 
 
-def stacked(rows: Sequence[Sequence[Tensor | None]], parameters: Sequence[Tensor]) -> list[Tensor]:
-    """One (T, size) float64 matrix a parameter, zeros where a loss does not reach it."""
+def stacked(rows: Sequence[Sequence[Tensor | None]], places: Sequence[Tensor]) -> Tensor:
+    """The tasks' gradients as one matrix (T, P), zeros where a loss does not reach a tensor."""
     columns = zip(*rows, strict=True)
-    return [
-        torch.stack([(torch.zeros_like(p) if g is None else g).flatten() for g in column]).double()
-        for p, column in zip(parameters, columns, strict=True)
+    blocks = [
+        torch.stack([(torch.zeros_like(p) if g is None else g).flatten() for g in column])
+        for p, column in zip(places, columns, strict=True)
     ]
+    return torch.cat(blocks, dim=1)
+
+
+def averaged(values: Tensor, group: Group | None) -> Tensor:
+    """The mean over the processes of a group; the values themselves without a group."""
+    if group is None:
+        return values
+    total = values.clone()
+    torch.distributed.all_reduce(total, group=group)
+    return total / torch.distributed.get_world_size(group)
 
 
 def accumulate(parameter: Tensor, gradient: Tensor) -> None:
@@ -66,3 +79,12 @@ def accumulate(parameter: Tensor, gradient: Tensor) -> None:
         parameter.grad = gradient.clone()
     else:
         parameter.grad.add_(gradient)
+
+
+def accumulate_all(
+    parameters: Iterable[Tensor], gradients: Iterable[Tensor | None], group: Group | None
+) -> None:
+    """Add gradients, averaged over a group, to the parameters that have one."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            accumulate(parameter, averaged(gradient, group))

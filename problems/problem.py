@@ -46,6 +46,8 @@ class Problem:
     model: makes a freshly initialised network (randomness from torch's global generator, which the
         engine seeds). Its forward takes inputs (B, ...) and returns a sequence of T outputs, in the
         tasks' order. A parameter that two or more tasks' losses depend on counts as shared.
+    features: the submodule whose output is the shared representation, for methods that look at
+        gradients there; found by itself where shared parameters lie in modules of their own.
 
     Raises ProblemError if names, lengths or splits do not fit together.
     """
@@ -56,6 +58,7 @@ class Problem:
     val: Split
     test: Split
     model: Callable[[], nn.Module]
+    features: str | None = None
 
     def __post_init__(self) -> None:
         names = [task.name for task in self.tasks]

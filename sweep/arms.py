@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtofront.methods import (
+    TREATMENTS,
     Choice,
     Count,
     HyperError,
     Method,
     Number,
     TaskWeights,
+    Treatment,
     check_hyper,
     method_named,
+    treatment_of,
 )
 
 from .config import Config
+from .costs import mean_passes_per_step
 from .document import Place, nearest
 from .weights import GRIDS, Vector, weight_grid
 
@@ -44,16 +48,42 @@ def arm_method(config: Config, arm: str) -> Method:
         raise config.error(place, str(error)) from None
 
 
+def arm_treatment(config: Config, arm: str) -> Treatment:
+    """How an arm's method is applied.
+
+    Raises RequestError for settings that are unknown or have no meaning for the method.
+    """
+    method = arm_method(config, arm)
+    given = {key: value for key, value in config.arms[arm].items() if key in TREATMENTS}
+    try:
+        return treatment_of(method, given)
+    except HyperError as error:
+        raise config.error(("arms", arm, error.parameter), error.message) from None
+
+
+def arm_passes_per_step(config: Config, arm: str, tasks: int) -> float:
+    """Backward passes of an arm's runs divided by their steps, the mean over its settings."""
+    method, treatment = arm_method(config, arm), arm_treatment(config, arm)
+    trials = arm_trials(config, arm, tasks)
+    costs = [
+        mean_passes_per_step(method, treatment, trial.hyper, tasks, config.budget.epochs)
+        for trial in trials
+    ]
+    return sum(costs) / len(costs)
+
+
 def arm_trials(config: Config, arm: str, tasks: int) -> list[Trial]:
     """All trials of an arm, in the order of the config: a list of values is a grid.
 
     Raises RequestError for unknown or wrong hyper-parameters, weights and grids.
     """
     method = arm_method(config, arm)
-    given = {key: value for key, value in config.arms[arm].items() if key != "method"}
+    arm_treatment(config, arm)
+    apart = ("method", *TREATMENTS)
+    given = {key: value for key, value in config.arms[arm].items() if key not in apart}
     for key in given:
-        if key not in method.hyper:
-            known = ["method", *method.hyper]
+        if key not in method.hyper and key != "weights":
+            known = [*method.hyper, "weights", *apart]
             raise config.error(
                 ("arms", arm, key),
                 f"unknown field {key!r} for {method.name}; {nearest(key, known)}",
@@ -108,20 +138,26 @@ def _axis(
 def _weights(
     config: Config, arm: str, method: Method, given: Mapping[str, Any], tasks: int
 ) -> list[Vector | None]:
-    """The weight vectors of an arm: given, a grid or equal ones; None where it has none."""
-    if not any(isinstance(hyper, TaskWeights) for hyper in method.hyper.values()):
+    """The weight vectors of an arm: given, a grid or equal ones.
+
+    None for a method that takes none, unless some are given: they weight the losses before it.
+    """
+    takes_none = not any(isinstance(hyper, TaskWeights) for hyper in method.hyper.values())
+    if takes_none and "weights" not in given:
         return [None]
     place: Place = ("arms", arm, "weights")
     found = given.get("weights", "equal")
     if found == "equal":
         return [(1 / tasks,) * tasks]
+    if found == "unit":
+        return [(1.0,) * tasks]
     if isinstance(found, dict):
         return list(_grid(config, place, found, tasks))
     if not isinstance(found, list) or not found:
         raise config.error(
             place,
-            "weights are 'equal', a list with one number a task, a list of such lists, or a grid "
-            f"like {{grid: log_odds, points: 21}}; found {found!r}",
+            "weights are 'equal' (1/T each), 'unit' (1 each), a list with one number a task, a "
+            f"list of such lists, or a grid like {{grid: log_odds, points: 21}}; found {found!r}",
         )
     rows = found if isinstance(found[0], list) else [found]
     for position, row in enumerate(rows):

@@ -32,12 +32,16 @@ class Budget(Section):
 
 
 class Optimizer(Section):
-    """The optimiser of every run, and the learning rates that every arm is tuned over."""
+    """The optimiser of every run, and the learning rates that every arm is tuned over.
+
+    clip: the longest that a run's gradient may be, for all arms alike.
+    """
 
     name: str = "adam"
     lr: tuple[float, ...]
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     schedule: str = "constant"
 
     @field_validator("lr", mode="before")

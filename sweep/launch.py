@@ -15,15 +15,15 @@ import yaml
 
 from mtofront import __version__
 
-from .arms import arm_method
+from .arms import arm_method, arm_passes_per_step
 from .config import Config, Resources, validated
 from .document import read_document
 from .engines import ENGINES
 from .errors import RequestError
 from .folder import Folder, Pack, locked, write_json, write_whole
-from .gradients import passes_per_step
 from .job import News
 from .planning import Plan, plan
+from .spec import FORMAT
 from .tracker import Tracker
 from .work import Work
 
@@ -132,7 +132,7 @@ def _train(
 def _manifest(planned: Plan) -> dict[str, Any]:
     config = planned.config
     return {
-        "format": 1,
+        "format": FORMAT,
         "name": config.name,
         "problem": config.problem,
         "tasks": planned.tasks,
@@ -155,5 +155,5 @@ def _arm(planned: Plan, arm: str) -> dict[str, Any]:
     method = arm_method(planned.config, arm)
     return {
         "method": method.name,
-        "backward_passes_per_step": passes_per_step(method, len(planned.tasks)),
+        "backward_passes_per_step": arm_passes_per_step(planned.config, arm, len(planned.tasks)),
     }

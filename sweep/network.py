@@ -12,6 +12,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from mtofront.problems import Problem, ProblemError, Split
 
+from .features import Representation, representation
 from .spec import RunSpec
 from .streams import stream
 
@@ -44,6 +45,7 @@ class Network:
 
     batched: whether one vmapped call serves the pack; otherwise runs are called one by one.
     reason: why not batched, in words for the user; empty if batched.
+    features: where gradients of the shared representation are taken, if they are.
     """
 
     problem: Problem
@@ -51,6 +53,7 @@ class Network:
     sharing: Sharing
     batched: bool
     reason: str
+    features: Representation | None = None
 
     def losses(
         self, params: Tensors, buffers: Tensors, split: Split, seeds: Sequence[int]
@@ -62,13 +65,53 @@ class Network:
         self.module.train()
 
         def one(params: Tensors, buffers: Tensors, inputs: Tensor, *targets: Tensor) -> Outputs:
-            outputs = functional_call(self.module, (params, buffers), (inputs,))
-            return tuple(
-                task.loss(output, target)
-                for task, output, target in zip(self.problem.tasks, outputs, targets, strict=True)
-            )
+            return self._losses_of_one(params, buffers, inputs, targets)
 
-        arguments: tuple[Any, ...] = (params, buffers, split.inputs, *split.targets)
+        return self._for_all(one, (params, buffers, split.inputs, *split.targets), seeds)
+
+    def losses_at_features(
+        self, params: Tensors, buffers: Tensors, split: Split, seeds: Sequence[int]
+    ) -> tuple[Outputs, Tensor, Tensor]:
+        """Losses as `losses` gives them, the representation, and a probe: both (N, B, ...).
+
+        The probe is a zero added to the representation: the losses' gradients in it are those in
+        the representation, and computing them passes through the heads only.
+        """
+        self.module.train()
+        assert self.features is not None
+        part, row = self.module.get_submodule(self.features.module), self.features.row
+        probe = row.expand(*split.inputs.shape[:2], *row.shape).clone().requires_grad_()
+
+        def one(
+            params: Tensors, buffers: Tensors, inputs: Tensor, probe: Tensor, *targets: Tensor
+        ) -> Outputs:
+            seen: list[Tensor] = []
+
+            def add_probe(_: nn.Module, __: object, output: Tensor) -> Tensor:
+                seen.append(output)
+                return output + probe
+
+            handle = part.register_forward_hook(add_probe)
+            try:
+                losses = self._losses_of_one(params, buffers, inputs, targets)
+            finally:
+                handle.remove()
+            return (*losses, seen[0])
+
+        arguments = (params, buffers, split.inputs, probe, *split.targets)
+        *losses, features = self._for_all(one, arguments, seeds)
+        return tuple(losses), features, probe
+
+    def _losses_of_one(
+        self, params: Tensors, buffers: Tensors, inputs: Tensor, targets: Sequence[Tensor]
+    ) -> Outputs:
+        outputs = functional_call(self.module, (params, buffers), (inputs,))
+        return tuple(
+            task.loss(output, target)
+            for task, output, target in zip(self.problem.tasks, outputs, targets, strict=True)
+        )
+
+    def _for_all(self, one: Measured, arguments: Sequence[Any], seeds: Sequence[int]) -> Outputs:
         if self.batched:
             return tuple(vmap(one)(*arguments))
         return _one_by_one(one, arguments, seeds)
@@ -141,7 +184,13 @@ def network(problem: Problem, spec: RunSpec) -> Network:
     module = fresh_module(problem, spec)
     sharing = _sharing(problem, module)
     reason = _why_not_batched(problem, module, sharing)
-    return Network(problem, module, sharing, not reason, reason)
+    at_features = spec.treatment.get("level") == "features"
+    features = (
+        representation(problem, module, sharing.shared, _first_rows(problem))
+        if at_features
+        else None
+    )
+    return Network(problem, module, sharing, not reason, reason, features)
 
 
 def _first_rows(problem: Problem, rows: int = 2) -> Split:

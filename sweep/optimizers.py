@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -24,29 +24,51 @@ class OptimizerState:
 
 @dataclass(frozen=True)
 class Settings:
-    """lr: (N,) learning rates. weight_decay, momentum: the same for all runs of a pack."""
+    """name: a key of OPTIMIZERS. lr: (N,) learning rates; the rest is the same for all runs.
 
+    clip: the length beyond which a run's whole gradient is shortened to it, or None.
+    """
+
+    name: str
     lr: Tensor
     weight_decay: float
     momentum: float
+    clip: float | None = None
 
 
 Update = Callable[[OptimizerState, Settings, str, Tensor, Tensor], None]
 
 
 def apply(
-    name: str,
     state: OptimizerState,
     settings: Settings,
     params: Mapping[str, Tensor],
     grads: Mapping[str, Tensor],
+    as_is: Collection[str] = (),
 ) -> None:
-    """Take one step in place: params[k] (N, ...) along grads[k] (N, ...), as torch.optim does."""
+    """Take one step in place: params[k] (N, ...) along grads[k] (N, ...), as torch.optim does.
+
+    as_is: parameters whose gradient is a step already: it is only multiplied by the learning rate.
+    """
     state.steps += 1
-    update = OPTIMIZERS[name]
+    update = OPTIMIZERS[settings.name]
     with torch.no_grad():
+        factor = _shortening(settings.clip, [g for key, g in grads.items() if key not in as_is])
         for key, grad in grads.items():
-            update(state, settings, key, params[key], grad)
+            if key in as_is:
+                params[key].sub_(_per_run(settings.lr, params[key]) * grad)
+                continue
+            clipped = grad if factor is None else grad * _per_run(factor, grad)
+            update(state, settings, key, params[key], clipped)
+
+
+def _shortening(clip: float | None, grads: Sequence[Tensor]) -> Tensor | None:
+    """The factor (N,) that brings each run's gradient to length `clip`; 1 if it is shorter."""
+    if clip is None or not grads:
+        return None
+    squares = [grad.double().square().flatten(1).sum(1) for grad in grads]
+    length = torch.stack(squares, dim=1).sum(1).sqrt()
+    return torch.where(length > clip, clip / length, 1.0)
 
 
 def _per_run(values: Tensor, like: Tensor) -> Tensor:

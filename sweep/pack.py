@@ -8,11 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtofront.methods import Count, Method, Signals, State, TaskWeights, method_named
+from mtofront.methods import (
+    Count,
+    Method,
+    State,
+    TaskWeights,
+    Treatment,
+    first_state,
+    method_named,
+    noise_width,
+)
 from mtofront.problems import Split
 
-from .gradients import gradients
-from .network import Network, Outputs, Tensors, stacked_state
+from .gradients import Minibatch, Rule, step_gradients, treated_losses
+from .network import Network, Tensors, stacked_state
 from .optimizers import OptimizerState, Settings, apply, schedule
 from .spec import RunSpec
 from .streams import method_noise, minibatches, stream
@@ -33,30 +42,17 @@ class PackState:
     step: int = 0
 
 
-@dataclass(frozen=True)
-class Minibatch:
-    """One step's data: rows of each run's own, random numbers for its method, epochs finished.
-
-    seeds: one a run for layers that draw random numbers; empty where the network has none.
-    """
-
-    split: Split
-    noise: Tensor
-    epoch: int
-    seeds: Sequence[int]
-
-
 def start_pack(net: Network, specs: Sequence[RunSpec]) -> PackState:
     """The state of a pack before its first step."""
     params, buffers = stacked_state(net.problem, specs)
     device = net.problem.train.inputs.device
-    method = method_named(specs[0].method)
+    rule = pack_rule(specs, device)
     zeros = torch.zeros(len(specs), len(net.problem.tasks), dtype=torch.float64, device=device)
     return PackState(
         params,
         buffers,
         OptimizerState(),
-        method.init(zeros),
+        first_state(rule.method, rule.treatment, zeros, _sizes(net, params)),
         torch.full((len(specs),), -1, dtype=torch.int64, device=device),
     )
 
@@ -66,55 +62,64 @@ def train_epoch(net: Network, pack: PackState, specs: Sequence[RunSpec], epoch: 
     train = net.problem.train
     device = train.inputs.device
     orders = minibatches(specs, len(train), min(specs[0].batch_size, len(train)), epoch).to(device)
-    method = method_named(specs[0].method)
-    width = method.noise(len(net.problem.tasks))
+    rule = pack_rule(specs, device)
+    tasks, tensors = len(net.problem.tasks), len(net.sharing.shared)
+    width = noise_width(rule.method, rule.treatment, tasks, tensors)
     noise = method_noise(specs, len(orders), width, epoch).to(device)
-    values = method_values(method, specs, device)
-    rates = torch.tensor([s.lr for s in specs], dtype=torch.float64, device=device)
-    optimizer = specs[0].optimizer
     for k, rows in enumerate(orders):
-        seeds = (
-            [] if net.batched else [stream(s, "layers", pack.step).initial_seed() for s in specs]
+        minibatch = Minibatch(
+            gathered(train, rows), noise[k], epoch, step_seeds(net, specs, pack.step)
         )
-        minibatch = Minibatch(gathered(train, rows), noise[k], epoch, seeds)
-        update = _update(net, pack, method, values, minibatch)
-        factor = schedule(optimizer["schedule"], (epoch + k / len(orders)) / specs[0].epochs)
-        settings = Settings(rates * factor, optimizer["weight_decay"], optimizer["momentum"])
-        apply(optimizer["name"], pack.optimizer, settings, pack.params, update)
-        if method.after is not None:
-            pack.method = method.after(_losses_again(net, pack, minibatch), pack.method, values)
-        pack.step += 1
+        _step(net, pack, rule, minibatch, step_settings(specs, epoch + k / len(orders), device))
 
 
-def _update(
-    net: Network,
-    pack: PackState,
-    method: Method,
-    values: dict[str, Tensor | str | int],
-    minibatch: Minibatch,
-) -> Tensors:
-    """The gradients that the method makes of one minibatch; its state moves on."""
-    losses = net.losses(pack.params, pack.buffers, minibatch.split, minibatch.seeds)
-    detached = _columns(losses)
-    pack.diverged_at = mark_divergence(pack.diverged_at, detached, pack.step)
-
-    def decide(gramian: Tensor | None, jacobian: Tensor | None) -> Tensor:
-        signals = Signals(detached, minibatch.noise, gramian, jacobian, epoch=minibatch.epoch)
-        answer, pack.method = method.step(signals, pack.method, values)
-        return answer
-
-    return gradients(method, net.sharing, pack.params, losses, decide)
+def step_seeds(net: Network, specs: Sequence[RunSpec], step: int, copies: int = 1) -> list[int]:
+    """Each run's seed for layers that draw, so many times over; none where all runs are batched."""
+    if net.batched:
+        return []
+    return [stream(s, "layers", step).initial_seed() for s in specs for _ in range(copies)]
 
 
-def _losses_again(net: Network, pack: PackState, minibatch: Minibatch) -> Tensor:
+def step_settings(specs: Sequence[RunSpec], epochs_done: float, device: torch.device) -> Settings:
+    """What the optimiser is told when so many epochs, and parts of one, are done."""
+    optimizer = specs[0].optimizer
+    rates = torch.tensor([s.lr for s in specs], dtype=torch.float64, device=device)
+    factor = schedule(optimizer["schedule"], epochs_done / specs[0].epochs)
+    return Settings(
+        optimizer["name"],
+        rates * factor,
+        optimizer["weight_decay"],
+        optimizer["momentum"],
+        optimizer["clip"],
+    )
+
+
+def _step(
+    net: Network, pack: PackState, rule: Rule, minibatch: Minibatch, settings: Settings
+) -> None:
+    """One optimiser step of every run."""
+    stepped = step_gradients(net, rule, pack.params, pack.buffers, pack.method, minibatch)
+    pack.diverged_at = mark_divergence(pack.diverged_at, stepped.losses, pack.step)
+    pack.method = stepped.state
+    as_is = net.sharing.shared if rule.method.answers == "step" else ()
+    apply(pack.optimizer, settings, pack.params, stepped.gradients, as_is)
+    if rule.method.after is not None:
+        effect = _losses_again(net, pack, rule, minibatch)
+        pack.method = rule.method.after(effect, pack.method, rule.values)
+    pack.step += 1
+
+
+def _losses_again(net: Network, pack: PackState, rule: Rule, minibatch: Minibatch) -> Tensor:
     """Losses (N, T) of the same minibatch after the step; running statistics are left alone."""
     buffers = {name: value.clone() for name, value in pack.buffers.items()}
     with torch.no_grad():
-        return _columns(net.losses(pack.params, buffers, minibatch.split, minibatch.seeds))
+        losses = net.losses(pack.params, buffers, minibatch.split, minibatch.seeds)
+        return torch.stack(treated_losses(rule, losses)[0], dim=1).double()
 
 
-def _columns(losses: Outputs) -> Tensor:
-    return torch.stack([loss.detach() for loss in losses], dim=1).double()
+def _sizes(net: Network, params: Tensors) -> list[int]:
+    """How many numbers each shared tensor of one run has."""
+    return [params[name][0].numel() for name in net.sharing.shared]
 
 
 def gathered(split: Split, rows: Tensor) -> Split:
@@ -131,6 +136,17 @@ def mark_divergence(diverged_at: Tensor, losses: Tensor, step: int) -> Tensor:
     """Note the step of each run's first non-finite loss (N, T), without asking the device."""
     fresh = (diverged_at < 0) & ~torch.isfinite(losses).all(dim=1)
     return torch.where(fresh, step, diverged_at)
+
+
+def pack_rule(specs: Sequence[RunSpec], device: torch.device) -> Rule:
+    """The method of a pack's runs: treatment, values, weights on the losses before it."""
+    method = method_named(specs[0].method)
+    takes_weights = any(isinstance(kind, TaskWeights) for kind in method.hyper.values())
+    weights = None
+    if specs[0].weights is not None and not takes_weights:
+        weights = torch.tensor([s.weights for s in specs], dtype=torch.float64, device=device)
+    treatment = Treatment(**specs[0].treatment)
+    return Rule(method, treatment, method_values(method, specs, device), weights)
 
 
 def method_values(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the meaning of a spec changes, so that old results are not taken for new ones."""
 
 
@@ -16,9 +16,11 @@ FORMAT = 1
 class RunSpec:
     """One training, from seed to final record.
 
-    weights: the tasks' fixed weights, or None for a method that finds its own.
+    weights: the tasks' fixed weights, or None for a method that finds its own. A method that takes
+        none of its own sees losses multiplied by them.
     restart: counts trainings that differ in nothing but their randomness.
     hyper: the method's hyper-parameters after defaults.
+    treatment: how the method is applied, where that is not the default.
     """
 
     arm: str
@@ -30,6 +32,7 @@ class RunSpec:
     lr: float
     weights: tuple[float, ...] | None
     hyper: Mapping[str, float | str]
+    treatment: Mapping[str, str]
     optimizer: Mapping[str, Any]
     epochs: int
     batch_size: int

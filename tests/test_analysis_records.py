@@ -75,7 +75,7 @@ def test_a_missing_torn_or_foreign_manifest_is_named(folder: Path) -> None:
     path = folder / "manifest.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "format": 99}))
-    with pytest.raises(RecordsError, match=r"format 1; found format 99"):
+    with pytest.raises(RecordsError, match=r"format 2; found format 99"):
         load_manifest(folder)
     path.write_text("{")
     with pytest.raises(RecordsError, match=r"manifest\.json cannot be read.*mtofront resume"):

@@ -19,6 +19,12 @@ from mtofront.sweep.streams import minibatches
 from mtofront.sweep.train import Trained, evaluation_epochs, train_pack
 
 
+def settings(name: str, **changes: object) -> dict[str, object]:
+    """An optimiser's settings as a spec holds them."""
+    base = {"weight_decay": 0.0, "momentum": 0.0, "schedule": "constant", "clip": None}
+    return {"name": name, **base, **changes}
+
+
 def spec(method: str = "linear", **changes: object) -> RunSpec:
     """A short run; `changes` are fields of the spec."""
     base = RunSpec(
@@ -31,7 +37,14 @@ def spec(method: str = "linear", **changes: object) -> RunSpec:
         lr=0.01,
         weights=(0.3, 0.7) if "weights" in METHODS[method].hyper else None,
         hyper=default_values(METHODS[method]),
-        optimizer={"name": "adam", "weight_decay": 0.0, "momentum": 0.0, "schedule": "constant"},
+        treatment={},
+        optimizer={
+            "name": "adam",
+            "weight_decay": 0.0,
+            "momentum": 0.0,
+            "schedule": "constant",
+            "clip": None,
+        },
         epochs=2,
         batch_size=16,
         evaluations=2,
@@ -131,8 +144,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_training_equals_a_plain_torch_loop_in_double_precision(name: str) -> None:
     momentum = 0.9 if name == "momentum" else 0.0
-    settings = {"name": name, "weight_decay": 0.05, "momentum": momentum, "schedule": "constant"}
-    run = spec(optimizer=settings, epochs=25)
+    run = spec(optimizer=settings(name, weight_decay=0.05, momentum=momentum), epochs=25)
     problem = regression()
     trained = train_pack(problem, [run, replace(run, seed=1)])
     expected = plain_loop(problem, run, OPTIMIZERS[name])
@@ -191,7 +203,13 @@ def explode(output: Tensor, target: Tensor) -> Tensor:
 def test_one_diverging_run_is_marked_with_its_step_and_leaves_the_others_alone() -> None:
     base = regression()
     problem = replace(base, tasks=tuple(Task(t.name, explode) for t in base.tasks))
-    sgd = {"name": "sgd", "weight_decay": 0.0, "momentum": 0.0, "schedule": "constant"}
+    sgd = {
+        "name": "sgd",
+        "weight_decay": 0.0,
+        "momentum": 0.0,
+        "schedule": "constant",
+        "clip": None,
+    }
     good, bad = spec(optimizer=sgd), spec(optimizer=sgd, lr=1e4)
     for method in ("linear", "mgda", "cagrad", "gradnorm", "uncertainty"):
         weights = (0.5, 0.5) if method == "linear" else None

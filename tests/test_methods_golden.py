@@ -113,6 +113,13 @@ DIRECTIONS: list[Row] = [
     ("config", {}, CHAIN, (0.235926, 0.569575, 0.691699)),
     ("config", {}, OPPOSITE, (0, 0)),
     ("db_mtl", {"losses": (0.5, 2)}, ORTHOGONAL, (4, 4)),
+    ("merge_average", {}, CONFLICT, (0, 0.5)),
+    ("merge_task_arithmetic", {}, CONFLICT, (0, 0.3)),
+    ("merge_task_arithmetic", {"scale": 0.5}, CHAIN, (-0.25, 0.25, 0.5)),
+    ("merge_ties", {"density": 1}, rows((3, -1, 2), (1, 4, -2)), (2, 4, 0)),
+    ("merge_ties", {"density": 0.5}, rows((3, -1, 2, 0), (1, 4, -2, 0)), (3, 4, 0, 0)),
+    ("merge_ties", {"scale": 0.3}, rows((3, -1, 2), (1, 4, -2)), (0.9, 1.2, 0)),
+    ("merge_doge", {"steps": 0, "density": 1}, rows((0, 2), (3, 4)), (0.042, 0.126)),
     ("emtl", {"losses": (2, 1)}, CONFLICT, (0.231802, 0.318198)),
     ("emtl", {"losses": (2, 1), "strength": 0.5}, CONFLICT, (0.573223, 0.176777)),
     ("emtl", {"losses": (2, 1), "form": "variance"}, CONFLICT, (0.256802, 0.307843)),
@@ -151,6 +158,43 @@ DIRECTIONS: list[Row] = [
     ("cagrad", {"c": 0.4}, CHAIN, (-0.003367, 0.166667, 0.333333)),
     ("cagrad", {"c": 0.4}, OPPOSITE, (-0.3, 0)),
     ("cagrad", {"c": 0.4}, IDENTICAL, (4.2, 5.6)),
+    ("linear", {"losses": (4, 1), "normalization": "initial_loss"}, ORTHOGONAL, (0.4, 0.8)),
+    ("sampling", {"weights": (0, 1)}, ORTHOGONAL, (0, 1)),
+    ("sampling", {"weights": (3, 0)}, ORTHOGONAL, (2, 0)),
+    ("pbi", {"losses": (2, 0), "theta": 1}, ORTHOGONAL, (2.828427, 0)),
+    ("pbi", {"losses": (2, 1)}, ORTHOGONAL, (8.485281, -2.828427)),
+    ("pbi", {"losses": (3, 3)}, ORTHOGONAL, (1.414214, 0.707107)),
+    ("cosmos", {"losses": (4, 3)}, ORTHOGONAL, (1.067882, 0.454745)),
+    ("cosmos", {"losses": (4, 3), "weights": (0.8, 0.6)}, ORTHOGONAL, (1.6, 0.6)),
+    ("cosmos", {"losses": (0, 0)}, ORTHOGONAL, (1, 0.5)),
+    ("smooth_tchebycheff", {"losses": (2, 4), "recipe": "mtl"}, ORTHOGONAL, (1, 0.25)),
+    (
+        "smooth_tchebycheff",
+        {"losses": (2, 4), "recipe": "mtl", "warmup": 0, "mu": 0.5},
+        ORTHOGONAL,
+        (0.4, 0.4),
+    ),
+    ("imtl", {"losses": (2, 4)}, CONFLICT, (0.171573, 0.414214)),
+    ("imtl", {"losses": (2, 4, 1)}, CHAIN, (0.075999, 0.183478, 0.222818)),
+    ("cr_mogm", {}, CONFLICT, (0.2, 0.4)),
+    ("cr_mogm", {"base": "cagrad"}, CONFLICT, (0.2, 0.5)),
+    ("cr_mogm", {"base": "cagrad", "c": 1}, CONFLICT, (0.4, 0.8)),
+    ("modo", {}, CONFLICT, (0.05, 0.475)),
+    ("modo", {"gamma": 2}, CONFLICT, (1, 0)),
+    ("sdmgrad", {"strength": 0, "weight_lr": 1, "steps": 1}, CONFLICT, (0.343146, 0.328427)),
+    ("sdmgrad", {"strength": 0, "weight_lr": 1, "steps": 2}, CONFLICT, (0.26912, 0.36544)),
+    ("sdmgrad", {"strength": 0, "weight_lr": 0.5, "steps": 300}, CONFLICT, (0.2, 0.4)),
+    ("sdmgrad", {"strength": 0, "weight_lr": 0.5, "steps": 300}, ORTHOGONAL, (0.4, 0.8)),
+    ("sdmgrad", {"strength": 10, "weight_lr": 0.5}, CONFLICT, (0.090909, 0.454545)),
+    ("sdmgrad", {"strength": 1e9}, CONFLICT, (0, 0.5)),
+    ("krum", {"byzantine": 2}, rows((-2,), (1,), (4,), (11,), (11.5,), (16.5,)), (1,)),
+    ("krum", {"selected": 3}, rows((0,), (1,), (3,), (7,), (20,)), (4 / 3,)),
+    ("krum", {}, rows((1, 0), (0, 1), (10, 10), (1, 1)), (2 / 3, 2 / 3)),
+    ("krum", {}, CONFLICT, (0, 0.5)),
+    ("trimmed_mean", {}, rows((1, 10), (2, -5), (3, 0), (100, 1)), (2.5, 0.5)),
+    ("trimmed_mean", {"trim": 9}, CHAIN, (-0.5, 0, 0)),
+    ("trimmed_mean", {}, CONFLICT, (0, 0.5)),
+    ("trimmed_mean", {"trim": 0}, CHAIN, (-1 / 6, 1 / 6, 1 / 3)),
 ]
 
 
@@ -169,7 +213,7 @@ def test_the_direction_is_the_published_one(row: Row) -> None:
 
 
 def test_every_method_has_a_worked_example() -> None:
-    examples = {row[0] for row in DIRECTIONS} | {"random"}
+    examples = {row[0] for row in DIRECTIONS} | {"random", "pareto_manifold"}
     assert examples == set(METHODS)
 
 

@@ -1,0 +1,150 @@
+"""The backward passes of one step in anyone's training loop, from losses to `.grad`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .application import Evidence, Update
+from .leaves import (
+    Group,
+    accumulate,
+    accumulate_all,
+    averaged,
+    last_layer,
+    leaves_of,
+    stacked,
+    task_gradients,
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one minibatch gave: T scalar losses as treated, and their representation or None."""
+
+    losses: Sequence[Tensor]
+    features: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where the passes happen.
+
+    shared: the parameters that all tasks train. group: the processes that share a step, or None.
+    scale: what the losses are multiplied by before, and `.grad` will be divided by after.
+    """
+
+    shared: Sequence[Tensor]
+    group: Group | None
+    scale: float
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Per-task gradients: of the shared place (T, P), and of each task's own parameters."""
+
+    jacobian: Tensor
+    reached: Sequence[bool]
+    owners: Sequence[Sequence[Tensor]]
+    own: Sequence[Sequence[Tensor | None]]
+
+
+def values_of(losses: Sequence[Tensor], around: Surroundings) -> Tensor:
+    """The losses (T,) float64, as all processes together see them."""
+    return averaged(torch.stack([loss.detach().double() for loss in losses]), around.group)
+
+
+def last_layer_rows(losses: Sequence[Tensor], around: Surroundings) -> Tensor:
+    """The tasks' gradients of the last shared layer, (T, P) float64; the graph is kept."""
+    layer = last_layer(around.shared)
+    scaled = [loss * around.scale for loss in losses]
+    rows = task_gradients(scaled, [layer] * len(losses), keep=True)
+    return averaged(stacked(rows, layer), around.group).double() / around.scale
+
+
+def weighted_pass(losses: Sequence[Tensor], weights: Tensor, around: Surroundings) -> None:
+    """One backward pass of Σ w_i L_i through everything."""
+    scaled = [w.to(loss) * loss for w, loss in zip(weights, losses, strict=True)]
+    total = torch.stack(scaled).sum() * around.scale
+    if around.group is None:
+        torch.autograd.backward(total)
+        return
+    leaves = leaves_of(total)
+    accumulate_all(leaves, torch.autograd.grad(total, leaves), around.group)
+
+
+def combined_passes(
+    samples: Sequence[Sample],
+    around: Surroundings,
+    decide: Callable[[Evidence], Update],
+    noise: Tensor,
+    epoch: int,
+) -> Update:
+    """One backward pass a task; shared parameters get the combination, heads their own."""
+    found = [_rows(sample, around) for sample in samples]
+    jacobian = _mean([rows.jacobian for rows in found])
+    place = _place(samples[0], around)
+    update = decide(
+        Evidence(
+            losses=_mean([values_of(sample.losses, around) for sample in samples]),
+            noise=noise,
+            jacobian=jacobian,
+            sizes=tuple(value.numel() for value in place),
+            halves=(found[0].jacobian, found[1].jacobian) if len(found) == 2 else None,
+            epoch=epoch,
+        )
+    )
+    _add_to_shared(samples[0], found, update, around)
+    for rows in found:
+        for task, (owners, own) in enumerate(zip(rows.owners, rows.own, strict=True)):
+            factor = update.heads[task] / len(found)
+            scaled = [None if grad is None else grad * factor.to(grad) for grad in own]
+            accumulate_all(owners, scaled, around.group)
+    return update
+
+
+def _place(sample: Sample, around: Surroundings) -> Sequence[Tensor]:
+    """The tensors in which the tasks' shared gradients are taken."""
+    return around.shared if sample.features is None else [sample.features]
+
+
+def _rows(sample: Sample, around: Surroundings) -> _Rows:
+    known = {id(parameter) for parameter in around.shared}
+    place = _place(sample, around)
+    scaled = [loss * around.scale for loss in sample.losses]
+    owners = [[leaf for leaf in leaves_of(loss) if id(leaf) not in known] for loss in scaled]
+    wanted = [[*place, *own] for own in owners]
+    rows = task_gradients(scaled, wanted, keep=sample.features is not None)
+    count = len(place)
+    jacobian = stacked([row[:count] for row in rows], place)
+    if sample.features is None:
+        jacobian = averaged(jacobian, around.group)
+    return _Rows(
+        jacobian.double() / around.scale,
+        [any(row[k] is not None for row in rows) for k in range(count)],
+        owners,
+        [row[count:] for row in rows],
+    )
+
+
+def _add_to_shared(
+    sample: Sample, found: Sequence[_Rows], update: Update, around: Surroundings
+) -> None:
+    direction = update.direction * around.scale
+    if sample.features is not None:
+        towards = direction.to(sample.features.dtype).view_as(sample.features)
+        grads = torch.autograd.grad(sample.features, around.shared, towards, allow_unused=True)
+        accumulate_all(around.shared, grads, around.group)
+        return
+    parts = torch.split(direction, [parameter.numel() for parameter in around.shared])
+    for place, (parameter, part) in enumerate(zip(around.shared, parts, strict=True)):
+        if any(rows.reached[place] for rows in found):
+            accumulate(parameter, part)
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    """The mean over two halves, or the only value as it is."""
+    return values[0] if len(values) == 1 else (values[0] + values[1]) / 2
