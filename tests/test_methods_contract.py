@@ -16,6 +16,7 @@ import mtofront.methods.bargaining
 import mtofront.methods.cone
 import mtofront.methods.linear_program
 import mtofront.methods.quadratic
+import mtofront.methods.worst_case
 from mtofront.methods import (
     METHODS,
     UNSOLVED,
@@ -312,6 +313,8 @@ def test_a_step_stays_on_its_device_and_never_waits_for_a_value(
     methods = mtofront.methods
     for solver in (methods.bargaining, methods.cone, methods.linear_program, methods.quadratic):
         monkeypatch.setattr(solver, "ITERATIONS", 1)
+    for solver in (mtofront.methods.worst_case, mtofront.methods.quadratic):
+        monkeypatch.setattr(solver, "PIVOTS", 1)
     method = METHODS[setting[0]]
     signals = draw_signals(method, 0, random_jacobian(1, 2, tasks, 5))
     values = draw_values(setting, (2,), tasks)
