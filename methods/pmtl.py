@@ -23,6 +23,7 @@ from .arithmetic import positive, times
 from .gramian import or_nan, trusted
 from .method import Count, Method, Number, Paper, Signals, State, Values, count, number
 from .mgda import shortest_in_hull
+from .unsolved import count_from_zero, counted
 
 VIOLATED = 1e-12
 """A constraint on losses of length 1 is violated beyond rounding error."""
@@ -30,7 +31,7 @@ VIOLATED = 1e-12
 
 def init(losses: Tensor) -> State:
     """Still searching for the region."""
-    return {"searching": torch.ones_like(losses[..., :1])}
+    return {"searching": torch.ones_like(losses[..., :1]), **count_from_zero(losses)}
 
 
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
@@ -45,11 +46,12 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     violated = constraints(losses, offsets) > VIOLATED
     infeasible = violated.any(-1, keepdim=True)
     searching = (state["searching"] > 0) & infeasible & (signals.epoch < number(values, "warmup"))
-    weights = _hull_weights(clean, offsets, violated, ~searching)
+    weights, solved = _hull_weights(clean, offsets, violated, ~searching)
     size = weights.abs().sum(-1, keepdim=True)
     rescaled = weights * losses.shape[-1] / positive(size)
     weights = torch.where(searching, weights, rescaled)
-    return or_nan(finite, weights), {"searching": searching.to(losses)}
+    state = {**state, "searching": searching.to(losses)}
+    return or_nan(finite, weights), counted(state, solved | ~finite)
 
 
 def spread_vectors(tasks: int, least: int) -> tuple[tuple[float, ...], ...]:
@@ -97,7 +99,9 @@ def constraints(losses: Tensor, offsets: Tensor) -> Tensor:
     return times(offsets, shape)
 
 
-def _hull_weights(gramian: Tensor, offsets: Tensor, violated: Tensor, descends: Tensor) -> Tensor:
+def _hull_weights(
+    gramian: Tensor, offsets: Tensor, violated: Tensor, descends: Tensor
+) -> tuple[Tensor, Tensor]:
     """The tasks' weights (..., T) of the shortest vector in the hull.
 
     Members are the violated constraints' gradients and, where `descends` (..., 1), the tasks' own.
@@ -109,8 +113,8 @@ def _hull_weights(gramian: Tensor, offsets: Tensor, violated: Tensor, descends: 
     member = torch.cat([descends.expand(*descends.shape[:-1], tasks), violated], -1).unsqueeze(-1)
     mean = torch.where(member, rows, 0.0).sum(-2, keepdim=True)
     rows = torch.where(member, rows, mean / positive(member.sum(-2, keepdim=True)))
-    shares = shortest_in_hull(rows @ gramian @ rows.mT)
-    return times(rows.mT, shares)
+    shares, solved = shortest_in_hull(rows @ gramian @ rows.mT)
+    return times(rows.mT, shares), solved
 
 
 METHOD = Method(
