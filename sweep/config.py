@@ -31,18 +31,32 @@ class Budget(Section):
     evaluations: Annotated[int, Field(ge=1)] = 5
 
 
+class Rates(Section):
+    """How the learning rate changes over a run; see `optimizers.Schedule`. A name alone will do."""
+
+    name: str = "constant"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    every: Annotated[float, Field(gt=0, lt=1)] = 1 / 3
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+    @field_validator("name")
+    @classmethod
+    def _known_schedule(cls, name: str) -> str:
+        return _known(name, SCHEDULES, "schedule")
+
+
 class Optimizer(Section):
-    """The optimiser of every run, and the learning rates that every arm is tuned over.
+    """The optimiser of every run, and the learning rates and decays that every arm is tuned over.
 
     clip: the longest that a run's gradient may be, for all arms alike.
     """
 
     name: str = "adam"
     lr: tuple[float, ...]
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    weight_decay: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = (0.0,)
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    schedule: str = "constant"
+    schedule: Rates = Rates()
 
     @field_validator("lr", mode="before")
     @classmethod
@@ -64,10 +78,22 @@ class Optimizer(Section):
     def _known_optimizer(cls, name: str) -> str:
         return _known(name, OPTIMIZERS, "optimizer")
 
-    @field_validator("schedule")
+    @field_validator("weight_decay", mode="before")
     @classmethod
-    def _known_schedule(cls, name: str) -> str:
-        return _known(name, SCHEDULES, "schedule")
+    def _one_decay_or_more(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else [value]
+
+    @field_validator("weight_decay")
+    @classmethod
+    def _distinct_decays(cls, decays: tuple[float, ...]) -> tuple[float, ...]:
+        if not decays:
+            raise ValueError("at least one weight decay is needed; found an empty list")
+        return _distinct(decays, "weight decay")
+
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _named_schedule(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
 
 class Tuning(Section):

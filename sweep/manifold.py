@@ -12,17 +12,19 @@ from mtofront.problems import Split
 
 from .course import Shown
 from .network import Network, Tensors
-from .optimizers import OptimizerState, apply
+from .optimizers import apply, start_optimizer
 from .pack import (
     PackState,
     gathered,
     mark_divergence,
     method_values,
+    optimizer_settings,
+    rate_factor,
     start_pack,
     step_seeds,
-    step_settings,
 )
 from .spec import RunSpec
+from .storage import stored
 from .streams import method_noise, minibatches
 from .weights import weight_grid
 
@@ -37,11 +39,13 @@ class ManifoldCourse:
         points = max(int(specs[0].hyper["points"]), self._tasks)
         self._front = weight_grid("lattice", points, self._tasks)
         single = start_pack(net, specs)
-        params = {
-            name: _repeated(value.detach(), self._tasks).clone().requires_grad_()
-            for name, value in single.params.items()
+        members = {
+            name: _repeated(value.detach(), self._tasks) for name, value in single.params.items()
         }
-        self._pack = PackState(params, single.buffers, OptimizerState(), {}, single.diverged_at)
+        storage = stored(members, net.sharing.trained)
+        optimizer = start_optimizer(optimizer_settings(specs), storage)
+        params = members | dict(storage.views)
+        self._pack = PackState(params, single.buffers, storage, optimizer, {}, single.diverged_at)
 
     def train(self, epoch: int) -> None:
         specs, train = self._specs, self._net.problem.train
@@ -59,9 +63,9 @@ class ManifoldCourse:
             grads = torch.autograd.grad(total, [self._pack.params[name] for name in names])
             raw = losses.detach().double().flatten(1)
             self._pack.diverged_at = mark_divergence(self._pack.diverged_at, raw, self._pack.step)
-            settings = step_settings(specs, epoch + k / len(orders), device)
             gradients = dict(zip(names, grads, strict=True))
-            apply(self._pack.optimizer, settings, self._pack.params, gradients)
+            factor = rate_factor(specs[0], epoch, k, len(orders))
+            apply(self._pack.optimizer, self._pack.storage, gradients, factor)
             self._pack.step += 1
 
     def shown(self) -> list[Shown]:

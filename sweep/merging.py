@@ -14,9 +14,10 @@ from mtofront.methods import Signals, method_named
 from .costs import joint_epochs
 from .course import Shown, earliest
 from .network import Network, Tensors
-from .optimizers import OptimizerState
-from .pack import PackState, method_values, start_pack, train_epoch
+from .optimizers import start_optimizer
+from .pack import PackState, method_values, optimizer_settings, start_pack, train_epoch
 from .spec import RunSpec
+from .storage import stored
 
 
 class MergeCourse:
@@ -75,10 +76,12 @@ class MergeCourse:
             return {k: v.detach().repeat_interleave(self._tasks, 0) for k, v in tensors.items()}
 
         start = self._start
-        params = {k: v.requires_grad_() for k, v in repeated(start.params).items()}
+        params, buffers = repeated(start.params), repeated(start.buffers)
+        storage = stored(params, self._net.sharing.trained)
+        optimizer = start_optimizer(optimizer_settings(self._single), storage)
         diverged_at = start.diverged_at.repeat_interleave(self._tasks)
-        buffers = repeated(start.buffers)
-        return PackState(params, buffers, OptimizerState(), {}, diverged_at, start.step)
+        params |= dict(storage.views)
+        return PackState(params, buffers, storage, optimizer, {}, diverged_at, start.step)
 
     def _merged(self, members: PackState) -> Tensors:
         """Shared parameters as the method merges them; each task's own from its own member."""

@@ -1,128 +1,203 @@
-"""Optimisers over stacked parameters: each run its own learning rate, nothing shared."""
+"""Optimisers over a pack's rows: each run its own learning rate and decay, nothing shared."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from .storage import Storage, empty_like, in_rows
+
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 """Adam's constants, torch.optim's defaults (Kingma & Ba 2015)."""
 
 
-@dataclass
-class OptimizerState:
-    """Moments of every parameter, filled at the first step, and the number of steps taken."""
-
-    steps: int = 0
-    first: dict[str, Tensor] = field(default_factory=dict)
-    second: dict[str, Tensor] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Settings:
-    """name: a key of OPTIMIZERS. lr: (N,) learning rates; the rest is the same for all runs.
+    """name: a key of OPTIMIZERS. rates, decays: one number a run, the rates before their schedule.
 
-    clip: the length beyond which a run's whole gradient is shortened to it, or None.
+    momentum: the same for all. clip: the length beyond which a run's whole gradient is shortened to
+    it, or None.
     """
 
     name: str
-    lr: Tensor
-    weight_decay: float
-    momentum: float
+    rates: tuple[float, ...]
+    decays: tuple[float, ...]
+    momentum: float = 0.0
     clip: float | None = None
 
 
-Update = Callable[[OptimizerState, Settings, str, Tensor, Tensor], None]
+@dataclass
+class OptimizerState:
+    """Gradient, moments, (N, P) like the storage's rows, and the number of steps taken."""
+
+    settings: Settings
+    gradient: Tensor
+    first: Tensor
+    second: Tensor
+    steps: int = 0
+    groups: list[_Group] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Runs with one learning rate and one decay: their rows, one tensor a run."""
+
+    rate: float
+    decay: float
+    params: list[Tensor]
+    gradients: list[Tensor]
+    first: list[Tensor]
+    second: list[Tensor]
+
+
+def start_optimizer(settings: Settings, storage: Storage) -> OptimizerState:
+    """The state before the first step; SGD without momentum keeps no moments."""
+    nothing = storage.rows[:, :0]
+    adam, momentum = settings.name in ("adam", "adamw"), settings.momentum > 0
+    return OptimizerState(
+        settings,
+        empty_like(storage),
+        empty_like(storage) if adam or momentum else nothing,
+        empty_like(storage) if adam else nothing,
+    )
 
 
 def apply(
     state: OptimizerState,
-    settings: Settings,
-    params: Mapping[str, Tensor],
-    grads: Mapping[str, Tensor],
-    as_is: Collection[str] = (),
+    storage: Storage,
+    gradients: Mapping[str, Tensor],
+    factor: float,
+    as_is: Sequence[str] = (),
 ) -> None:
-    """Take one step in place: params[k] (N, ...) along grads[k] (N, ...), as torch.optim does.
+    """Take one step in place along gradients (N, ...) by parameter, as torch.optim does.
 
-    as_is: parameters whose gradient is a step already: it is only multiplied by the learning rate.
+    factor: what the schedule makes of the learning rates. as_is: parameters, the first of the
+    storage, whose gradient is a step already: it is only multiplied by the learning rate.
     """
     state.steps += 1
-    update = OPTIMIZERS[settings.name]
     with torch.no_grad():
-        factor = _shortening(settings.clip, [g for key, g in grads.items() if key not in as_is])
-        for key, grad in grads.items():
-            if key in as_is:
-                params[key].sub_(_per_run(settings.lr, params[key]) * grad)
-                continue
-            clipped = grad if factor is None else grad * _per_run(factor, grad)
-            update(state, settings, key, params[key], clipped)
+        rows = in_rows(storage, gradients, state.gradient)
+        start = max((storage.places[name].stop for name in as_is), default=0)
+        _shorten(rows[:, start:], state.settings.clip)
+        OPTIMIZERS[state.settings.name](state, storage.rows, factor, start)
+        if start:
+            step = _column(state.settings.rates, rows) * factor * rows[:, :start]
+            storage.rows[:, :start] -= step
 
 
-def _shortening(clip: float | None, grads: Sequence[Tensor]) -> Tensor | None:
-    """The factor (N,) that brings each run's gradient to length `clip`; 1 if it is shorter."""
-    if clip is None or not grads:
-        return None
-    squares = [grad.double().square().flatten(1).sum(1) for grad in grads]
-    length = torch.stack(squares, dim=1).sum(1).sqrt()
-    return torch.where(length > clip, clip / length, 1.0)
+def _shorten(rows: Tensor, clip: float | None) -> None:
+    """Bring each run's gradient to length `clip` where it is longer."""
+    if clip is not None:
+        length = rows.double().square().sum(1, keepdim=True).sqrt()
+        rows *= torch.where(length > clip, clip / length, 1.0).to(rows.dtype)
 
 
-def _per_run(values: Tensor, like: Tensor) -> Tensor:
-    return values.to(like.dtype).view(-1, *([1] * (like.ndim - 1)))
+def _column(numbers: Sequence[float], like: Tensor) -> Tensor:
+    """One number a run as (N, 1)."""
+    return torch.tensor(numbers, dtype=like.dtype, device=like.device).unsqueeze(1)
 
 
-def _sgd(state: OptimizerState, settings: Settings, key: str, param: Tensor, grad: Tensor) -> None:
-    if settings.weight_decay:
-        grad = grad + settings.weight_decay * param
+def _sgd(state: OptimizerState, params: Tensor, factor: float, start: int) -> None:
+    params, gradient = params[:, start:], state.gradient[:, start:]
+    settings = state.settings
+    if any(settings.decays):
+        gradient = torch.addcmul(gradient, _column(settings.decays, params), params)
     if settings.momentum:
-        if key in state.first:
-            grad = state.first[key].mul_(settings.momentum).add_(grad)
-        else:
-            grad = state.first[key] = grad.clone()
-    param.sub_(_per_run(settings.lr, param) * grad)
+        first = state.first[:, start:]
+        gradient = first.mul_(settings.momentum).add_(gradient)
+    params.addcmul_(_column(settings.rates, params) * -factor, gradient)
 
 
-def _adam(state: OptimizerState, settings: Settings, key: str, param: Tensor, grad: Tensor) -> None:
-    if settings.weight_decay:
-        grad = grad + settings.weight_decay * param
-    _adam_step(state, settings, key, param, grad)
+def _adam(state: OptimizerState, params: Tensor, factor: float, start: int) -> None:
+    _fused(torch._fused_adam_, state, params, factor, start)
 
 
-def _adamw(
-    state: OptimizerState, settings: Settings, key: str, param: Tensor, grad: Tensor
+def _adamw(state: OptimizerState, params: Tensor, factor: float, start: int) -> None:
+    _fused(torch._fused_adamw_, state, params, factor, start)
+
+
+def _fused(
+    kernel: Callable[..., None], state: OptimizerState, params: Tensor, factor: float, start: int
 ) -> None:
-    if settings.weight_decay:
-        param.mul_(1 - settings.weight_decay * _per_run(settings.lr, param))
-    _adam_step(state, settings, key, param, grad)
+    """Adam in one kernel for all runs of one learning rate and decay.
+
+    A row is a tensor of its own, so that where a kernel's vectors end depends on no other run.
+    """
+    if not state.groups:
+        state.groups = _groups(state, params[:, start:], start)
+    step = params.new_tensor(float(state.steps), dtype=torch.float32)
+    for group in state.groups:
+        kernel(
+            group.params,
+            group.gradients,
+            group.first,
+            group.second,
+            [],
+            [step] * len(group.params),
+            lr=group.rate * factor,
+            beta1=BETA1,
+            beta2=BETA2,
+            weight_decay=group.decay,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
-def _adam_step(
-    state: OptimizerState, settings: Settings, key: str, param: Tensor, grad: Tensor
-) -> None:
-    first = state.first.setdefault(key, torch.zeros_like(param))
-    second = state.second.setdefault(key, torch.zeros_like(param))
-    first.lerp_(grad, 1 - BETA1)
-    second.mul_(BETA2).addcmul_(grad, grad, value=1 - BETA2)
-    corrected = math.sqrt(1 - BETA2**state.steps)
-    scale = _per_run(settings.lr / (1 - BETA1**state.steps), param)
-    param.sub_(scale * first / second.sqrt().div_(corrected).add_(EPSILON))
+def _groups(state: OptimizerState, params: Tensor, start: int) -> list[_Group]:
+    settings = state.settings
+    pairs = list(zip(settings.rates, settings.decays, strict=True))
+    tables = [
+        part.unbind(0)
+        for part in (
+            params,
+            state.gradient[:, start:],
+            state.first[:, start:],
+            state.second[:, start:],
+        )
+    ]
+    return [
+        _Group(*pair, *([rows[n] for n, own in enumerate(pairs) if own == pair] for rows in tables))
+        for pair in dict.fromkeys(pairs)
+    ]
 
 
+Update = Callable[[OptimizerState, Tensor, float, int], None]
 OPTIMIZERS: dict[str, Update] = {"adam": _adam, "adamw": _adamw, "momentum": _sgd, "sgd": _sgd}
-"""Registry: the name a config gives -> one parameter's update."""
+"""Registry: the name a config gives -> the update of all rows."""
 
 
-def schedule(name: str, progress: float) -> float:
-    """The factor on the learning rate when a share `progress` in [0, 1) of the steps is done."""
-    if name == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * progress))
-    if name == "linear":
-        return 1 - progress
-    return 1.0
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate changes over a run.
+
+    warmup: the share of the steps in which it rises evenly from 0. every, factor: for "step", after
+    which share of the steps it is multiplied by what, again and again.
+    """
+
+    name: str = "constant"
+    warmup: float = 0.0
+    every: float = 1 / 3
+    factor: float = 0.1
+
+    def at(self, done: float, one_step: float) -> float:
+        """The factor on the learning rate in the step that starts when a share `done` is done.
+
+        one_step: the share of one step. The first step of a warm-up already moves.
+        """
+        rise = 1.0 if self.warmup <= 0 else min(1.0, (done + one_step) / self.warmup)
+        if self.name == "cosine":
+            return rise * 0.5 * (1 + math.cos(math.pi * done))
+        if self.name == "linear":
+            return rise * (1 - done)
+        if self.name == "step":
+            # 1e-9: a share like 1/3 must count as done when it is done but for rounding
+            return rise * float(self.factor ** math.floor(done / self.every + 1e-9))
+        return rise
 
 
-SCHEDULES = ("constant", "cosine", "linear")
+SCHEDULES = ("constant", "cosine", "linear", "step")

@@ -22,8 +22,9 @@ from mtofront.problems import Split
 
 from .gradients import Minibatch, Rule, step_gradients, treated_losses
 from .network import Network, Tensors, stacked_state
-from .optimizers import OptimizerState, Settings, apply, schedule
+from .optimizers import OptimizerState, Schedule, Settings, apply, start_optimizer
 from .spec import RunSpec
+from .storage import Storage, stored
 from .streams import method_noise, minibatches, stream
 
 
@@ -31,11 +32,13 @@ from .streams import method_noise, minibatches, stream
 class PackState:
     """Everything that changes while a pack trains.
 
+    params: all parameters (N, ...), the trained ones as views of the storage.
     diverged_at: (N,) the step of a run's first non-finite loss, or -1. step: optimiser steps taken.
     """
 
     params: Tensors
     buffers: Tensors
+    storage: Storage
     optimizer: OptimizerState
     method: State
     diverged_at: Tensor
@@ -45,13 +48,15 @@ class PackState:
 def start_pack(net: Network, specs: Sequence[RunSpec]) -> PackState:
     """The state of a pack before its first step."""
     params, buffers = stacked_state(net.problem, specs)
+    storage = stored(params, net.sharing.trained)
     device = net.problem.train.inputs.device
     rule = pack_rule(specs, device)
     zeros = torch.zeros(len(specs), len(net.problem.tasks), dtype=torch.float64, device=device)
     return PackState(
-        params,
+        params | dict(storage.views),
         buffers,
-        OptimizerState(),
+        storage,
+        start_optimizer(optimizer_settings(specs), storage),
         first_state(rule.method, rule.treatment, zeros, _sizes(net, params)),
         torch.full((len(specs),), -1, dtype=torch.int64, device=device),
     )
@@ -70,7 +75,7 @@ def train_epoch(net: Network, pack: PackState, specs: Sequence[RunSpec], epoch: 
         minibatch = Minibatch(
             gathered(train, rows), noise[k], epoch, step_seeds(net, specs, pack.step)
         )
-        _step(net, pack, rule, minibatch, step_settings(specs, epoch + k / len(orders), device))
+        _step(net, pack, rule, minibatch, rate_factor(specs[0], epoch, k, len(orders)))
 
 
 def step_seeds(net: Network, specs: Sequence[RunSpec], step: int, copies: int = 1) -> list[int]:
@@ -80,29 +85,31 @@ def step_seeds(net: Network, specs: Sequence[RunSpec], step: int, copies: int = 
     return [stream(s, "layers", step).initial_seed() for s in specs for _ in range(copies)]
 
 
-def step_settings(specs: Sequence[RunSpec], epochs_done: float, device: torch.device) -> Settings:
-    """What the optimiser is told when so many epochs, and parts of one, are done."""
+def optimizer_settings(specs: Sequence[RunSpec]) -> Settings:
+    """What the runs' optimiser is told."""
     optimizer = specs[0].optimizer
-    rates = torch.tensor([s.lr for s in specs], dtype=torch.float64, device=device)
-    factor = schedule(optimizer["schedule"], epochs_done / specs[0].epochs)
     return Settings(
         optimizer["name"],
-        rates * factor,
-        optimizer["weight_decay"],
+        tuple(spec.lr for spec in specs),
+        tuple(spec.optimizer["weight_decay"] for spec in specs),
         optimizer["momentum"],
         optimizer["clip"],
     )
 
 
-def _step(
-    net: Network, pack: PackState, rule: Rule, minibatch: Minibatch, settings: Settings
-) -> None:
+def rate_factor(spec: RunSpec, epoch: int, step: int, steps: int) -> float:
+    """What the schedule makes of the learning rate in step `step` of `steps` of an epoch."""
+    schedule = Schedule(**spec.optimizer["schedule"])
+    return schedule.at((epoch + step / steps) / spec.epochs, 1 / (steps * spec.epochs))
+
+
+def _step(net: Network, pack: PackState, rule: Rule, minibatch: Minibatch, factor: float) -> None:
     """One optimiser step of every run."""
     stepped = step_gradients(net, rule, pack.params, pack.buffers, pack.method, minibatch)
     pack.diverged_at = mark_divergence(pack.diverged_at, stepped.losses, pack.step)
     pack.method = stepped.state
     as_is = net.sharing.shared if rule.method.answers == "step" else ()
-    apply(pack.optimizer, settings, pack.params, stepped.gradients, as_is)
+    apply(pack.optimizer, pack.storage, stepped.gradients, factor, as_is)
     if rule.method.after is not None:
         effect = _losses_again(net, pack, rule, minibatch)
         pack.method = rule.method.after(effect, pack.method, rule.values)

@@ -60,10 +60,10 @@ def plan(config: Config) -> Plan:
     trials = {arm: arm_trials(config, arm, tasks) for arm in config.arms}
     settings = _settings(config, trials, tasks)
     specs = [
-        _spec(config, arm, trial, lr, restart, seed)
+        _spec(config, arm, setting, seed)
         for arm in config.arms
         for seed in config.seeds
-        for trial, lr, restart in settings[arm]
+        for setting in settings[arm]
     ]
     runs = {spec.id: spec for spec in specs}
     batch = min(config.budget.batch_size, len(problem.train))
@@ -95,8 +95,8 @@ def _check_report(config: Config, problem: Problem) -> None:
         )
 
 
-Setting = tuple[Trial, float, int]
-"""A trial, a learning rate and a restart: what a run is beside its arm and seed."""
+Setting = tuple[Trial, float, float, int]
+"""Trial, weight decay, learning rate and restart: what a run is beside its arm and seed."""
 
 
 def _settings(
@@ -104,18 +104,24 @@ def _settings(
 ) -> dict[str, list[Setting]]:
     """Each arm's settings for one seed, filled up to its share of the budget."""
     rates = config.optimizer.lr
-    given = {arm: len(rates) * len(found) for arm, found in trials.items()}
+    decayed = {
+        arm: [(trial, decay) for trial in found for decay in config.optimizer.weight_decay]
+        for arm, found in trials.items()
+    }
+    given = {arm: len(rates) * len(found) for arm, found in decayed.items()}
     if config.tuning.runs_per_arm == "as_given":
-        return {arm: _filled(found, rates, given[arm]) for arm, found in trials.items()}
+        return {arm: _filled(found, rates, given[arm]) for arm, found in decayed.items()}
     cost = dict.fromkeys(trials, 1.0)
     if config.tuning.runs_per_arm == "equal_backward_passes":
         cost = {arm: arm_passes_per_step(config, arm, tasks) for arm in trials}
     budget = max(given[arm] * cost[arm] for arm in trials)
-    return {arm: _filled(found, rates, int(budget / cost[arm])) for arm, found in trials.items()}
+    return {arm: _filled(found, rates, int(budget / cost[arm])) for arm, found in decayed.items()}
 
 
-def _filled(trials: Sequence[Trial], rates: Sequence[float], runs: int) -> list[Setting]:
-    """`runs` settings over the trials: finer learning rates, or restarts where there is but one.
+def _filled(
+    trials: Sequence[tuple[Trial, float]], rates: Sequence[float], runs: int
+) -> list[Setting]:
+    """`runs` settings over the trials and decays: finer learning rates, or restarts if only one.
 
     Every trial gets the same number, the first ones one more if it does not divide. Finer means
     evenly spaced in log between smallest and largest rate; given rates stay if they suffice.
@@ -124,16 +130,17 @@ def _filled(trials: Sequence[Trial], rates: Sequence[float], runs: int) -> list[
     for position, trial in enumerate(trials):
         share = runs // len(trials) + (position < runs % len(trials))
         if len(rates) == 1:
-            settings += [(trial, rates[0], restart) for restart in range(share)]
+            settings += [(*trial, rates[0], restart) for restart in range(share)]
         elif share == len(rates):
-            settings += [(trial, rate, 0) for rate in rates]
+            settings += [(*trial, rate, 0) for rate in rates]
         else:
             spaced = np.geomspace(min(rates), max(rates), share)
-            settings += [(trial, float(f"{rate:.6g}"), 0) for rate in spaced]
+            settings += [(*trial, float(f"{rate:.6g}"), 0) for rate in spaced]
     return settings
 
 
-def _spec(config: Config, arm: str, trial: Trial, lr: float, restart: int, seed: int) -> RunSpec:
+def _spec(config: Config, arm: str, setting: Setting, seed: int) -> RunSpec:
+    trial, decay, lr, restart = setting
     optimizer = config.optimizer
     momentum = optimizer.momentum
     if momentum is None:
@@ -151,9 +158,9 @@ def _spec(config: Config, arm: str, trial: Trial, lr: float, restart: int, seed:
         treatment=arm_treatment(config, arm).as_dict(),
         optimizer={
             "name": optimizer.name,
-            "weight_decay": optimizer.weight_decay,
+            "weight_decay": decay,
             "momentum": momentum,
-            "schedule": optimizer.schedule,
+            "schedule": optimizer.schedule.model_dump(),
             "clip": optimizer.clip,
         },
         epochs=config.budget.epochs,

@@ -21,7 +21,13 @@ from mtofront.sweep.train import Trained, evaluation_epochs, train_pack
 
 def settings(name: str, **changes: object) -> dict[str, object]:
     """An optimiser's settings as a spec holds them."""
-    base = {"weight_decay": 0.0, "momentum": 0.0, "schedule": "constant", "clip": None}
+    schedule = {
+        "name": changes.pop("schedule", "constant"),
+        "warmup": 0.0,
+        "every": 0.4,
+        "factor": 0.1,
+    }
+    base = {"weight_decay": 0.0, "momentum": 0.0, "schedule": schedule, "clip": None}
     return {"name": name, **base, **changes}
 
 
@@ -38,13 +44,7 @@ def spec(method: str = "linear", **changes: object) -> RunSpec:
         weights=(0.3, 0.7) if "weights" in METHODS[method].hyper else None,
         hyper=default_values(METHODS[method]),
         treatment={},
-        optimizer={
-            "name": "adam",
-            "weight_decay": 0.0,
-            "momentum": 0.0,
-            "schedule": "constant",
-            "clip": None,
-        },
+        optimizer=settings("adam"),
         epochs=2,
         batch_size=16,
         evaluations=2,
@@ -203,13 +203,7 @@ def explode(output: Tensor, target: Tensor) -> Tensor:
 def test_one_diverging_run_is_marked_with_its_step_and_leaves_the_others_alone() -> None:
     base = regression()
     problem = replace(base, tasks=tuple(Task(t.name, explode) for t in base.tasks))
-    sgd = {
-        "name": "sgd",
-        "weight_decay": 0.0,
-        "momentum": 0.0,
-        "schedule": "constant",
-        "clip": None,
-    }
+    sgd = settings("sgd")
     good, bad = spec(optimizer=sgd), spec(optimizer=sgd, lr=1e4)
     for method in ("linear", "mgda", "cagrad", "gradnorm", "uncertainty"):
         weights = (0.5, 0.5) if method == "linear" else None
