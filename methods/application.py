@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .arithmetic import positive
-from .gramian import gramian_of
+from .gramian import gramian_of, products
 from .method import UNSOLVED, Method, Signals, State, Values
 from .treatment import Treatment
 
@@ -190,7 +190,7 @@ def _weighted(weights: Tensor, jacobian: Tensor) -> Tensor:
 
 def _cross(halves: tuple[Tensor, Tensor]) -> Tensor:
     """Dot products of one half's gradients with the other's, (..., T, T) float64."""
-    return halves[0].double() @ halves[1].double().mT
+    return products(*halves)
 
 
 def _length(direction: Tensor) -> Tensor:

@@ -7,15 +7,31 @@ from torch import Tensor
 
 from .arithmetic import positive, settled
 
+STRETCH, STRETCHES = 1024, 128
+"""Coordinates whose products are summed in single precision at once, and at most so many sums."""
+
 
 def gramian_of(jacobian: Tensor) -> Tensor:
     """Dot products of the tasks' gradients, (..., T, T) float64.
 
-    jacobian: (..., T, P), any floating dtype. The products are formed in float64, because what a
-    method reads from them are differences of nearly equal numbers.
+    jacobian: (..., T, P), any floating dtype. What a method reads from the products are
+    differences of nearly equal numbers: single precision is used over short stretches only, whose
+    sums are added in float64. Half precision is widened first.
     """
-    wide = jacobian.double()
-    return wide @ wide.mT
+    return products(jacobian, jacobian)
+
+
+def products(first: Tensor, second: Tensor) -> Tensor:
+    """Dot products of the rows of two Jacobians (..., T, P), (..., T, T) float64; `gramian_of`."""
+    if first.dtype == torch.float64:
+        return first @ second.mT
+    size = first.shape[-1]
+    stretch = max(STRETCH, -(-size // STRETCHES))
+    total = first.new_zeros(*first.shape[:-1], second.shape[-2], dtype=torch.float64)
+    for start in range(0, size, stretch):
+        left, right = (m[..., start : start + stretch].float() for m in (first, second))
+        total += left @ right.mT
+    return total
 
 
 def norms(gramian: Tensor) -> Tensor:
