@@ -52,6 +52,11 @@ class _Rows:
     own: Sequence[Sequence[Tensor | None]]
 
 
+def all_finite(values: Sequence[Tensor]) -> Tensor:
+    """Whether no value anywhere is NaN or infinite, a scalar; no device waits for it."""
+    return torch.stack([torch.isfinite(value).all() for value in values]).all()
+
+
 def values_of(losses: Sequence[Tensor], around: Surroundings) -> Tensor:
     """The losses (T,) float64, as all processes together see them."""
     return averaged(torch.stack([loss.detach().double() for loss in losses]), around.group)
@@ -116,6 +121,8 @@ def _rows(sample: Sample, around: Surroundings) -> _Rows:
     place = _place(sample, around)
     scaled = [loss * around.scale for loss in sample.losses]
     owners = [[leaf for leaf in leaves_of(loss) if id(leaf) not in known] for loss in scaled]
+    if sample.features is not None:
+        _check_detours(sample.losses, sample.features, known)
     wanted = [[*place, *own] for own in owners]
     rows = task_gradients(scaled, wanted, keep=sample.features is not None)
     count = len(place)
@@ -128,6 +135,18 @@ def _rows(sample: Sample, around: Surroundings) -> _Rows:
         owners,
         [row[count:] for row in rows],
     )
+
+
+def _check_detours(losses: Sequence[Tensor], features: Tensor, shared: set[int]) -> None:
+    """Refuse shared parameters that a loss reaches past the representation."""
+    for task, loss in enumerate(losses):
+        for leaf in leaves_of(loss, until=features):
+            if id(leaf) in shared:
+                raise ValueError(
+                    f"loss {task} reaches a shared parameter of shape {tuple(leaf.shape)} past the "
+                    "features, which would lose that gradient; leave it out of `shared`, or give "
+                    "features that come after it"
+                )
 
 
 def _add_to_shared(
