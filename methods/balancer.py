@@ -28,10 +28,11 @@ from .passes import (
     all_finite,
     combined_passes,
     last_layer_rows,
+    treated_together,
     values_of,
     weighted_pass,
 )
-from .treatment import TREATMENTS, from_losses, treated, treatment_of
+from .treatment import TREATMENTS, from_losses, treatment_of
 
 
 class Scaler(Protocol):
@@ -222,7 +223,7 @@ class Balancer:
         """The losses as the method trains them: weighted, then their logarithms if so treated."""
         weights = [None] * self.tasks if self._scale_losses is None else list(self._scale_losses)
         return [
-            treated(loss, self.treatment, weight)
+            treated_together(loss, self.treatment, weight, self._group)
             for loss, weight in zip(losses, weights, strict=True)
         ]
 

@@ -41,7 +41,7 @@ def scalars(losses: Losses, tasks: int) -> list[Tensor]:
     shapes = [tuple(loss.shape) for loss in given]
     if len(given) != tasks or any(loss.numel() != 1 for loss in given):
         raise ValueError(f"a step has {tasks} scalar losses; found shapes {shapes}")
-    # a half-precision loss times 65536, the first scale of a GradScaler, would be infinite
+    # weights, logarithms and a scaler's factor need more range than half precision has
     return [loss.reshape(()).to(torch.promote_types(loss.dtype, torch.float32)) for loss in given]
 
 

@@ -19,6 +19,7 @@ from .leaves import (
     stacked,
     task_gradients,
 )
+from .treatment import Treatment, treated
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,23 @@ def all_finite(values: Sequence[Tensor]) -> Tensor:
 def values_of(losses: Sequence[Tensor], around: Surroundings) -> Tensor:
     """The losses (T,) float64, as all processes together see them."""
     return averaged(torch.stack([loss.detach().double() for loss in losses]), around.group)
+
+
+def treated_together(
+    loss: Tensor, treatment: Treatment, weight: Tensor | None, group: Group | None
+) -> Tensor:
+    """A loss as a method trains it: see `treated`.
+
+    Over a group it is the logarithm of the processes' mean, not the mean of their logarithms: its
+    value is that of all of them, its gradient this process' share, for averaging.
+    """
+    if group is None or treatment.losses == "raw":
+        return treated(loss, treatment, weight)
+    with torch.enable_grad():
+        mean = averaged(loss.detach().double(), group).requires_grad_()
+        whole = treated(mean, treatment, weight)
+        (slope,) = torch.autograd.grad(whole, mean)
+    return whole.detach() + slope * (loss - loss.detach())
 
 
 def last_layer_rows(losses: Sequence[Tensor], around: Surroundings) -> Tensor:
