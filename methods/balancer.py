@@ -145,11 +145,13 @@ class Balancer:
         around = Surroundings(self.shared, self._group, scale)
         noise = torch.rand(self._noise_width, generator=self._generator, dtype=torch.float64)
         noise = noise.to(self._sound.device)
-        if from_losses(self.configured.method):
-            self._weighted(samples[0].losses, around, noise, epoch)
-        else:
-            update = combined_passes(samples, around, self._decide, noise, epoch)
-            self.weights = update.weights
+        # a training step may be called inside autocast, where backward passes would lose digits
+        with torch.autocast(self._sound.device.type, enabled=False):
+            if from_losses(self.configured.method):
+                self._weighted(samples[0].losses, around, noise, epoch)
+            else:
+                update = combined_passes(samples, around, self._decide, noise, epoch)
+                self.weights = update.weights
         self.steps += 1
         self._waits = self.configured.method.after is not None
 

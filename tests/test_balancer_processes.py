@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,9 +15,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mtofront.methods import Balancer
-
-# one worker of pytest-xdist runs them all, so that the processes are started once
-pytestmark = pytest.mark.xdist_group("processes")
 
 ROWS, STEPS, PATIENCE = 8, 4, 60
 CASES: dict[str, tuple[str, dict[str, object]]] = {
@@ -104,13 +100,8 @@ def one_of_two(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-Results = list[dict[tuple[str, bool], dict[str, Tensor]]]
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
+def results(folder: Path) -> list[dict[tuple[str, bool], dict[str, Tensor]]]:
     """What both processes found. They meet through a file, so no port can be taken already."""
-    folder = tmp_path_factory.mktemp("processes")
     context = torch.multiprocessing.get_context("spawn")
     processes = [context.Process(target=one_of_two, args=(k, str(folder))) for k in range(2)]
     with pytest.MonkeyPatch.context() as patch:
@@ -125,15 +116,19 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
             process.kill()
             process.join()
     assert [process.exitcode for process in processes] == [0, 0]
-    yield [torch.load(Path(folder, f"{k}.pt")) for k in range(2)]
+    return [torch.load(folder / f"{k}.pt") for k in range(2)]
 
 
-@pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "DistributedDataParallel"])
-@pytest.mark.parametrize("case", CASES)
-def test_two_halves_are_one_whole(results: Results, case: str, wrapped: bool) -> None:
-    first, second = (found[case, wrapped] for found in results)
-    whole, start = trained(case, slice(None)), dict(Net().named_parameters())
-    for key, expected in whole.items():
-        assert torch.equal(first[key], second[key])
-        assert not torch.equal(expected, start[key])
-        torch.testing.assert_close(first[key], expected, rtol=1e-9, atol=1e-11)
+# one test for all cases, because two processes take seconds to start
+def test_two_halves_are_one_whole(tmp_path: Path) -> None:
+    first, second = results(tmp_path)
+    start = dict(Net().named_parameters())
+    for case in CASES:
+        whole = trained(case, slice(None))
+        for wrapped in (False, True):
+            mine, other = first[case, wrapped], second[case, wrapped]
+            for key, expected in whole.items():
+                where = f"{case}, wrapped: {wrapped}, {key}"
+                assert torch.equal(mine[key], other[key]), where
+                assert not torch.equal(expected, start[key]), where
+                assert torch.allclose(mine[key], expected, rtol=1e-9, atol=1e-11), where

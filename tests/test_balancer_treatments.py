@@ -420,6 +420,16 @@ def test_a_state_of_another_treatment_is_refused() -> None:
         other.load_state_dict(saved)
 
 
+@pytest.mark.parametrize("name", ["linear", "gradnorm", "mgda", "graddrop"])
+def test_backward_passes_are_exact_where_autocast_is_still_on(name: str) -> None:
+    outside, inside = TwoHeads().float(), TwoHeads().float()
+    for model in (outside, inside):
+        losses = single(model, 0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=model is inside):
+            Balancer(name, 2, model.trunk.parameters()).backward(losses)
+    assert torch.equal(grads(inside.parameters()), grads(outside.parameters()))
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [("uncertainty", {}), ("gradnorm", {}), ("mgda", {"weights": [1e-3, 1.0]})],
