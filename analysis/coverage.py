@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from .errors import RecordsError
-from .records import DIVERGED, load, load_manifest
+from .records import DIVERGED, UNSOLVED, load, load_manifest
 
 STATES = ("done", "diverged", "failed", "missing")
 """What a planned run can be, for whoever looks at the folder afterwards."""
@@ -30,6 +30,23 @@ def coverage(folder: str | Path) -> pd.DataFrame:
     counts.insert(0, "expected", counts.sum(axis=1))
     counts.columns.name = None
     return counts.rename_axis("arm").reset_index()
+
+
+def solver_misses(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row an arm whose method solves equations by iteration.
+
+    Columns: arm, runs, runs_with_misses, missed_steps: in how many steps of all its runs together
+    a solver missed its tolerance. The method then used what it had. No rows if no arm has one.
+    """
+    counts = frame[frame["measure"] == UNSOLVED]
+    groups = counts.groupby("arm", sort=False)["value"]
+    return pd.DataFrame(
+        {
+            "runs": groups.size(),
+            "runs_with_misses": groups.agg(lambda misses: int((misses > 0).sum())),
+            "missed_steps": groups.sum(),
+        }
+    ).reset_index(names="arm")
 
 
 def run_states(folder: str | Path) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from .normalisation import Normalisation
 from .records import DIVERGED, PASSES
-from .selection import Runs
+from .selection import Runs, training_of
 from .verdict import Comparison
 
 WHOLE = ("equivalent_runs", "runs", PASSES)
@@ -51,7 +51,7 @@ def best_runs(comparison: Comparison, specs: dict[str, dict[str, Any]]) -> pd.Da
     """
     table = runs_table(comparison.runs, comparison.normalisation)
     best = table.loc[table.groupby("arm", sort=False)["mean"].idxmin()].set_index("run")
-    own = [specs[str(run)] for run in best.index]
+    own = [specs[training_of(str(run))] for run in best.index]
     best["lr"] = [spec["lr"] for spec in own]
     best["weights"] = [_weights(spec.get("weights")) for spec in own]
     best["hyper"] = [

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .front import front, is_nondominated
-from .selection import Runs, evaluations
+from .selection import Runs, evaluations, points_apart
 from .verdict import Comparison
 
 Floats = NDArray[np.float64]
@@ -138,7 +138,7 @@ def pairs(tasks: int) -> list[tuple[int, int]]:
 
 def _last_train(runs: Runs, frame: pd.DataFrame, objective: str) -> Runs:
     """The runs with their training losses at the last evaluation on both sides."""
-    wide = evaluations(frame, objective, ["train"], list(runs.run))["train"]
+    wide = evaluations(points_apart(frame), objective, ["train"], list(runs.run))["train"]
     losses = wide.groupby(level="run").tail(1).droplevel("step").loc[list(runs.run)]
     values = losses.to_numpy(np.float64)
     return replace(runs, select=values, report=values)

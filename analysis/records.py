@@ -17,7 +17,7 @@ from .errors import RecordsError
 FORMAT = 2
 """The manifest format that this version reads."""
 
-PASSES, DIVERGED = "backward_passes", "diverged"
+PASSES, DIVERGED, UNSOLVED = "backward_passes", "diverged", "unsolved_steps"
 """Measures that describe a run instead of a task; their rows have an empty task."""
 
 

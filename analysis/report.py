@@ -13,7 +13,7 @@ import jinja2
 import pandas as pd
 
 from .atomic import replace_text
-from .coverage import coverage, failures
+from .coverage import coverage, failures, solver_misses
 from .export import best_runs, normalisation_table, prices, runs_table, verdict_rows
 from .figure_data import arms_data, front_data, margin_data
 from .figures import arms_figure, front_figure, margins_figure, save
@@ -42,7 +42,7 @@ def write_report(folder: str | Path) -> Path:
         "arms": save(arms_figure(arms_data(comparison)), target / "arms"),
         "margins": save(margins_figure(margin_data(comparison)), target / "margins"),
     }
-    tables = _tables(comparison, table, manifest)
+    tables = _tables(comparison, table, manifest) | {"solvers": solver_misses(frame)}
     for name, content in tables.items():
         replace_text(target / "tables" / f"{name}.csv", content.to_csv(index=False))
     replace_text(target / "verdicts.csv", comparison.rows.to_csv(index=False))

@@ -50,6 +50,33 @@ class Runs:
         return replace(self, select=unit(self.select), report=unit(self.report))
 
 
+def points_apart(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the records with a run of its own for every place on the front that one run shows.
+
+    A run whose records name several weight vectors trained several networks together, which show
+    a whole front. Its points are called run:1, run:2, … in the order of the records; what the
+    records say of the run as a whole is said of each. Other runs stay as they are.
+    """
+    weights = [f"w_{task}" for task in tasks_of(frame)]
+    places = frame[frame[weights].notna().all(axis=1)].drop_duplicates(["run", *weights])
+    several = places["run"].value_counts()
+    shared = frame["run"].isin(several[several > 1].index)
+    if not shared.any():
+        return frame
+    places = places[places["run"].isin(several[several > 1].index)][["run", *weights]].copy()
+    places["point"] = places["run"] + ":" + (places.groupby("run").cumcount() + 1).astype(str)
+    own = frame[shared]
+    whole = own[own[weights].isna().any(axis=1)].drop(columns=weights).merge(places, on="run")
+    parts = own.merge(places, on=["run", *weights])
+    apart = pd.concat([parts, whole]).assign(run=lambda rows: rows["point"])
+    return pd.concat([frame[~shared], apart[frame.columns]], ignore_index=True)
+
+
+def training_of(run: str) -> str:
+    """Return the run that a point of a front belongs to; any other run is its own."""
+    return run.partition(":")[0]
+
+
 def tasks_of(frame: pd.DataFrame) -> tuple[str, ...]:
     """Return the tasks in the problem's order, as the weight columns name them."""
     tasks = tuple(str(name)[2:] for name in frame.columns if str(name).startswith("w_"))

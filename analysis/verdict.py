@@ -15,7 +15,17 @@ from .interval import interval
 from .normalisation import Normalisation, fit
 from .records import PASSES
 from .seeds import compare_seeds, other_arms, seeds_left_out
-from .selection import Runs, evaluations, last_losses, points, run_table, select, tasks_of
+from .selection import (
+    Runs,
+    evaluations,
+    last_losses,
+    points,
+    points_apart,
+    run_table,
+    select,
+    tasks_of,
+    training_of,
+)
 from .settings import Settings
 
 COLUMNS = (
@@ -76,6 +86,7 @@ def judge(frame: pd.DataFrame, settings: Settings | None = None) -> Comparison:
     measure or a split that is not there, a run with two values of one thing.
     """
     chosen = settings or Settings()
+    frame = points_apart(frame)
     table = run_table(frame)
     finished = table.index[~table["diverged"]]
     own = table.index[~table["diverged"] & (table["arm"] == chosen.baseline)]
@@ -120,7 +131,7 @@ def judge_runs(
     hypervolume_ratio: mean over seeds of arm over baseline, one reference point for all; NaN if a
     baseline's is 0. equivalent_runs: see `effort`, inf if there is none. runs, backward_passes:
     what the arm cost over all seeds, diverged runs included; the passes are NaN where a run has
-    none.
+    none. A run that shows several points of a front counts once.
     """
     margins = compare_seeds(runs, table, unit, settings)
     arms = other_arms(table, settings.baseline)
@@ -143,7 +154,8 @@ def _arm_row(
     """One arm's verdict row from its seeds' rows, of which there may be none."""
     own = table[table["arm"] == arm]
     low, high = _ends(arm, seeds, settings)
-    cost = {"runs": len(own), PASSES: float(own[PASSES].sum(skipna=False))}
+    paid = own[PASSES].groupby(own.index.map(training_of)).first()
+    cost = {"runs": len(paid), PASSES: float(paid.sum(skipna=False))}
     if seeds.empty:
         numbers = dict.fromkeys(("margin", "hypervolume_ratio", "equivalent_runs"), math.nan)
     else:

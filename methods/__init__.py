@@ -48,7 +48,15 @@ from .aggregation import aggregate
 from .application import Evidence, Update, first_state, noise_width, unsolved_steps, updated
 from .balancer import Balancer
 from .gramian import gramian_of
-from .hyper import Configured, HyperError, check_hyper, make, method_named, values_for
+from .hyper import (
+    Configured,
+    HyperError,
+    check_hyper,
+    check_together,
+    make,
+    method_named,
+    values_for,
+)
 from .method import (
     UNSOLVED,
     After,
@@ -65,6 +73,7 @@ from .method import (
     Step,
     TaskWeights,
     Values,
+    number,
 )
 from .registry import METHODS
 from .treatment import TREATMENTS, Treatment, from_losses, one_pass, treated, treatment_of
@@ -95,12 +104,14 @@ __all__ = [
     "Values",
     "aggregate",
     "check_hyper",
+    "check_together",
     "first_state",
     "from_losses",
     "gramian_of",
     "make",
     "method_named",
     "noise_width",
+    "number",
     "one_pass",
     "treated",
     "treatment_of",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -35,25 +37,39 @@ def aggregate(
     batch, tasks = jacobian.shape[:-2], jacobian.shape[-2]
     wide = jacobian.detach().double()
     # NaN runs through every computation, so it shows whether the answer depends on the losses
-    unknown = torch.full_like(wide[..., 0], torch.nan)
-    shape = (*batch, method.noise(tasks))
-    source = torch.Generator().manual_seed(0) if generator is None else generator
-    gramian = gramian_of(wide)
+    unknown = wide.new_full(wide.shape[:-1], torch.nan) if losses is None else losses.detach()
+    wants_gramian = method.needs != "losses" or method.independent
+    gramian = gramian_of(wide) if wants_gramian else None
     signals = Signals(
-        losses=unknown if losses is None else losses.detach().to(wide),
-        noise=torch.rand(shape, generator=source, dtype=torch.float64).to(wide.device),
+        losses=unknown.to(wide),
+        noise=_drawn((*batch, method.noise(tasks)), generator, wide),
         gramian=gramian,
         jacobian=wide if method.needs == "jacobian" else None,
         independent=gramian if method.independent else None,
     )
     values = values_for(configured, tasks, tuple(batch), str(wide.device))
-    zeros = torch.zeros_like(wide if method.needs == "jacobian" else wide[..., 0])
+    zeros = wide.new_zeros(wide.shape if method.needs == "jacobian" else wide.shape[:-1])
     answer, _ = method.step(signals, method.init(zeros), values)
-    if losses is None and bool((answer.isnan().any(-1) & wide.isfinite().all(-1).all(-1)).any()):
-        raise ValueError(f"what {name} answers depends on the losses; pass losses=, shape (..., T)")
+    if losses is None and bool(answer.isnan().any()):
+        known = replace(signals, losses=torch.ones_like(unknown))
+        again, _ = method.step(known, method.init(zeros), values)
+        if bool((answer.isnan() & ~again.isnan()).any()):
+            raise ValueError(
+                f"what {name} answers depends on the losses; pass losses=, shape (..., T)"
+            )
     if method.answers != "weights":
         return answer.to(jacobian.dtype)
+    if wide.ndim == 2:
+        return (answer @ wide).to(jacobian.dtype)
     return (answer.unsqueeze(-2) @ wide).squeeze(-2).to(jacobian.dtype)
+
+
+def _drawn(shape: tuple[int, ...], generator: torch.Generator | None, wide: Tensor) -> Tensor:
+    """Uniform random numbers (*shape) beside the Jacobian; see `aggregate`."""
+    if shape[-1] == 0:
+        return wide.new_empty(shape)
+    source = torch.Generator().manual_seed(0) if generator is None else generator
+    return torch.rand(shape, generator=source, dtype=torch.float64).to(wide.device)
 
 
 def _check_shapes(jacobian: Tensor, losses: Tensor | None) -> None:

@@ -18,6 +18,9 @@ ALIGNED = 4
 SINGULAR = 1e-12
 """Share of the largest eigenvalue below which an eigenvalue counts as 0 in a pseudo-inverse."""
 
+REGULAR = 1e-3
+"""Smallest pivot of a Cholesky factor for which a matrix with unit diagonal counts as regular."""
+
 
 def times(matrix: Tensor, vector: Tensor) -> Tensor:
     """Matrix (..., A, B) times vector (..., B): (..., A)."""
@@ -27,6 +30,16 @@ def times(matrix: Tensor, vector: Tensor) -> Tensor:
 def dot(first: Tensor, second: Tensor) -> Tensor:
     """Dot products of vectors (..., B), shape (..., 1)."""
     return (first * second).sum(-1, keepdim=True)
+
+
+def running_sums(values: Tensor) -> Tensor:
+    """Sums (..., A) of the first, the first two, … of the values (..., A).
+
+    On a GPU cumsum may add in another order every time.
+    """
+    place = torch.arange(values.shape[-1], device=values.device)
+    counted = place <= place.unsqueeze(-1)
+    return torch.where(counted, values.unsqueeze(-2), 0.0).sum(-1)
 
 
 def solver(matrix: Tensor) -> Callable[[Tensor], Tensor]:
@@ -55,9 +68,11 @@ def padded(matrix: Tensor, diagonal: float) -> Tensor:
     extra = -matrix.shape[-1] % ALIGNED
     if extra == 0:
         return matrix
-    full = torch.nn.functional.pad(matrix, (0, extra, 0, extra))
-    place = torch.arange(full.shape[-1], device=matrix.device) >= matrix.shape[-1]
-    return full + torch.diag(diagonal * place.to(matrix))
+    size = matrix.shape[-1] + extra
+    identity = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
+    full = (diagonal * identity).expand(*matrix.shape[:-2], size, size).clone()
+    full[..., :-extra, :-extra] = matrix
+    return full
 
 
 def eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,10 +91,34 @@ def eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pseudo_solve(matrix: Tensor, right: Tensor) -> Tensor:
-    """The least-norm least-squares solution x (..., A) of matrix x = right; see `eigen`."""
+    """The least-norm least-squares solution x (..., A) of matrix x = right; see `eigen`.
+
+    The matrix has a diagonal of ones, or zeros for rows that are zero. Where it is far from
+    singular its inverse serves, which is cheaper.
+    """
+    tasks = right.shape[-1]
+    factor, _ = torch.linalg.cholesky_ex(padded(matrix, 1.0))
+    regular = factor.diagonal(dim1=-2, dim2=-1).amin(-1, keepdim=True) > REGULAR
+    full = torch.nn.functional.pad(right, (0, factor.shape[-1] - tasks))
+    answer = torch.cholesky_solve(full.unsqueeze(-1), factor).squeeze(-1)[..., :tasks]
+    if settled(regular):
+        return answer
+    return torch.where(regular, answer, _spectral_solve(matrix, right))
+
+
+def _spectral_solve(matrix: Tensor, right: Tensor) -> Tensor:
     values, vectors = eigen(matrix)
     inverse = torch.where(values > SINGULAR * values[..., -1:], 1 / positive(values), 0.0)
     return times(vectors, inverse * times(vectors.mT, right))
+
+
+def settled(done: Tensor) -> bool:
+    """Whether an iteration may stop because every problem of the batch is done.
+
+    It is asked of a CPU only: no other device may wait for a value. A problem that is done must
+    stay as it is, so that its digits do not depend on how long its neighbours take.
+    """
+    return done.device.type == "cpu" and bool(done.all())
 
 
 def power(base: Tensor, exponent: Tensor) -> Tensor:
@@ -89,4 +128,4 @@ def power(base: Tensor, exponent: Tensor) -> Tensor:
 
 def positive(values: Tensor) -> Tensor:
     """The values with 1 in place of 0: divisors for quantities that are 0 wherever these are."""
-    return torch.where(values == 0, torch.ones_like(values), values)
+    return values + (values == 0)

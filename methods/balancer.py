@@ -77,6 +77,11 @@ class Balancer:
         check_shared(self.shared, tasks)
         given = {key: options.pop(key) for key in TREATMENTS if key in options}
         method = make(name).method
+        if method.scheme:
+            raise ValueError(
+                f"{name} trains several networks a run, so it cannot stand in for one network's "
+                "backward(); use it as an arm of a sweep"
+            )
         self._scale_losses: Tensor | None = None
         if not any(isinstance(kind, TaskWeights) for kind in method.hyper.values()):
             self._scale_losses = loss_weights(options.pop("weights", None), tasks)

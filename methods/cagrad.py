@@ -4,7 +4,8 @@ max over d of min_i g_i·d subject to ‖d − g0‖ <= c ‖g0‖, with g0 the 
 d = g0 + c ‖g0‖ · g_w / ‖g_w‖ for the weights w on the simplex that minimise g_w·g0 + c ‖g0‖ ‖g_w‖.
 Liu, Liu, Jin, Stone, Liu, "Conflict-Averse Gradient Descent", NeurIPS 2021, arXiv 2110.14048,
 Algorithm 1. `rescale` 1 divides d by 1 + c² as the authors' code does, 2 by 1 + c.
-Differences: solved to 1e-7 as a cone program (in closed form for two tasks), not by SLSQP.
+Differences: solved to rounding error by exchanging active tasks (to 1e-7 as a cone program where
+gradients are dependent, in closed form for two tasks), not by SLSQP.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import torch
 from torch import Tensor
 
 from .arithmetic import dot, positive, times
-from .cone import worst_case_multipliers
 from .gramian import cosines, norms, or_nan, trusted
 from .method import Method, Number, Paper, Signals, State, Values, number
+from .unsolved import count_from_zero, counted
+from .worst_case import worst_case_multipliers
 
 SMALLEST_RADIUS = 1e-8
 """In place of c = 0 when the ball's best direction is sought; the direction is then scaled by c."""
@@ -30,29 +32,39 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     products = times(clean, mean)
     length = dot(mean, products).clamp_min(0).sqrt()
     lengths = positive(norms(clean))
-    pull = _best_unit(clean, products / positive(length), radius.clamp_min(SMALLEST_RADIUS))
+    towards = products / positive(length)
+    pull, solved = _best_unit(clean, towards, radius.clamp_min(SMALLEST_RADIUS))
     weights = mean + radius * length * pull / lengths
     divisor = torch.where(rescale == 1, 1 + radius**2, 1 + (rescale == 2) * radius)
-    return or_nan(finite, weights / divisor), state
+    # where the mean is 0 the ball is a point, and every pull will do
+    solved = solved | (length == 0) | ~finite
+    return or_nan(finite, weights / divisor), counted(state, solved)
 
 
-def _best_unit(gramian: Tensor, products: Tensor, radius: Tensor) -> Tensor:
+def _best_unit(gramian: Tensor, products: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
     """Coefficients (..., T) over the unit gradients of the best unit vector; 0 if there is none.
 
-    products: (..., T) dot products of the gradients with the direction of their mean.
+    The mask (..., 1) tells which are solved. products: (..., T) dot products of the gradients with
+    the direction of their mean. A task with a zero gradient is left out.
     """
     cosine = cosines(gramian)
-    lengths = positive(norms(gramian))
-    offset = products / lengths / radius
-    price = lengths.amin(-1, keepdim=True) / lengths
-    if gramian.shape[-1] == 1:
-        multipliers = torch.ones_like(lengths)
-    elif gramian.shape[-1] == 2:
-        multipliers = _two_task_multipliers(gramian, products, radius) * lengths
-    else:
-        multipliers = worst_case_multipliers(cosine, offset, price)
+    lengths = norms(gramian)
+    present = lengths > 0
+    if gramian.shape[-1] > 2:
+        smallest = torch.where(present, lengths, torch.inf).amin(-1, keepdim=True)
+        price = torch.where(present, smallest / positive(lengths), 1.0)
+        offset = products / positive(lengths) / radius
+        # a zero gradient gets a dimension of its own, and so much that it is never the worst-served
+        plenty = 2 + offset.abs().amax(-1, keepdim=True)
+        cosine = cosine + torch.diag_embed((~present).to(cosine))
+        return worst_case_multipliers(cosine, torch.where(present, offset, plenty), price)
+    multipliers = present.to(lengths)
+    if gramian.shape[-1] == 2:
+        both = present.all(-1, keepdim=True)
+        pair = _two_task_multipliers(gramian, products, radius) * lengths
+        multipliers = torch.where(both, pair, multipliers)
     size = dot(multipliers, times(cosine, multipliers)).clamp_min(0).sqrt()
-    return multipliers / positive(size)
+    return multipliers / positive(size), torch.ones_like(size, dtype=torch.bool)
 
 
 def _two_task_multipliers(gramian: Tensor, products: Tensor, radius: Tensor) -> Tensor:
@@ -83,11 +95,12 @@ METHOD = Method(
     ),
     needs="gramian",
     step=step,
+    init=count_from_zero,
     hyper={
         "c": Number(0.4, "radius of the ball around the mean gradient", low=0.0, high=1.0),
         "rescale": Number(
             0, "0: as in the paper; 1: divided by 1 + c²; 2: by 1 + c", 0, 2, whole=True
         ),
     },
-    deviations="solved to 1e-7 as a cone program, in closed form for two tasks",
+    deviations="solved to rounding error, to 1e-7 where gradients are dependent",
 )

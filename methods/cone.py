@@ -1,4 +1,4 @@
-"""How to find the unit vector that is best for the worst-served task: a small cone program."""
+"""How to solve a small cone program with one ball: interior points, many problems at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .arithmetic import dot, solver, times
+from .arithmetic import dot, settled, solver, times
 from .quadratic import boundary, frozen_unless
 
 ITERATIONS = 30
@@ -51,7 +51,7 @@ Target = tuple[Tensor, Tensor, Tensor]
 """What a Newton step aims at: for the orthant (..., T), for the cone's head (..., 1) and tail."""
 
 
-def worst_case_multipliers(cosines: Tensor, offset: Tensor, price: Tensor) -> Tensor:
+def interior_multipliers(cosines: Tensor, offset: Tensor, price: Tensor) -> Tensor:
     """Multipliers w >= 0, (..., T), of: maximise t subject to ĝ_i·u + b_i >= a_i t and ‖u‖ <= 1.
 
     cosines: (..., T, T) dot products of the unit gradients ĝ_i, finite; offset b: (..., T);
@@ -69,12 +69,14 @@ def worst_case_multipliers(cosines: Tensor, offset: Tensor, price: Tensor) -> Te
     slack = 1 + offset.abs().amax(-1, keepdim=True) + zero
     at = _Iterate(zero, 0 * one, slack, (zero + 1) / price.sum(-1, keepdim=True), one, zero)
     for _ in range(ITERATIONS):
-        at = _advance(data, at)
+        at, moving = _advance(data, at)
+        if settled(~moving):
+            break
     return at.multipliers
 
 
-def _advance(data: _Data, at: _Iterate) -> _Iterate:
-    """One predictor-corrector step."""
+def _advance(data: _Data, at: _Iterate) -> tuple[_Iterate, Tensor]:
+    """One predictor-corrector step, and which problems (..., 1) moved."""
     room = 1 - dot(at.unit, at.unit), at.head * at.head - dot(at.tail, at.tail)
     inner = at.head + dot(at.unit, at.tail)
     gap = (dot(at.multipliers, at.slack) + inner) / (at.unit.shape[-1] + 1)
@@ -87,7 +89,8 @@ def _advance(data: _Data, at: _Iterate) -> _Iterate:
     head, tail = _corrected(scaling, at, change, centring)
     change = direction((orthant, head - at.head, tail - at.tail))
     reach = (0.99 * _longest(at, room, change)).clamp_max(1)
-    return _Iterate(*frozen_unless(gap > CONVERGED, at, reach, change))
+    moved, moving = frozen_unless(gap > CONVERGED, at, reach, change)
+    return _Iterate(*moved), moving
 
 
 def _scaling(at: _Iterate, room: tuple[Tensor, Tensor], inner: Tensor) -> _Scaling:

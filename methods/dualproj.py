@@ -14,6 +14,7 @@ from torch import Tensor
 from .gramian import or_nan, trusted
 from .method import Method, Paper, Signals, State, Values
 from .quadratic import shortest_above
+from .unsolved import count_from_zero, counted
 
 
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
@@ -21,7 +22,8 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     assert signals.gramian is not None
     clean, finite = trusted(signals.gramian)
     mean = torch.full_like(signals.losses, 1 / clean.shape[-1])
-    return or_nan(finite, shortest_above(clean, mean)), state
+    projected, solved = shortest_above(clean, mean.unsqueeze(-2))
+    return or_nan(finite, projected.squeeze(-2)), counted(state, solved.squeeze(-2) | ~finite)
 
 
 METHOD = Method(
@@ -36,5 +38,6 @@ METHOD = Method(
     ),
     needs="gramian",
     step=step,
+    init=count_from_zero,
     deviations="projects the mean of all tasks, where the paper projects the newest task",
 )

@@ -14,13 +14,15 @@ from torch import Tensor
 from .bargaining import fair_weights
 from .gramian import or_nan, trusted
 from .method import Method, Number, Paper, Signals, State, Values, number
+from .unsolved import count_from_zero, counted
 
 
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
     """Weights (..., T), positive; 0 for a task with a zero gradient."""
     assert signals.gramian is not None
     clean, finite = trusted(signals.gramian)
-    return or_nan(finite, fair_weights(clean, number(values, "alpha"))), state
+    weights, solved = fair_weights(clean, number(values, "alpha"))
+    return or_nan(finite, weights), counted(state, solved | ~finite)
 
 
 METHOD = Method(
@@ -35,6 +37,7 @@ METHOD = Method(
     ),
     needs="gramian",
     step=step,
-    hyper={"alpha": Number(2.0, "fairness: larger serves the worst-served more", 0.5, 5.0)},
+    init=count_from_zero,
+    hyper={"alpha": Number(2.0, "fairness: larger serves the worst-served more", 0.5, 10.0)},
     deviations="solved by Newton's method, where the authors minimise squared residuals",
 )

@@ -16,6 +16,7 @@ from torch import Tensor
 from .arithmetic import positive
 from .gramian import norms
 from .method import Method, Number, Paper, Signals, State, Values, number
+from .pcgrad import meetings, noise
 
 LARGEST = 1 - 1e-6
 
@@ -29,48 +30,44 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     """Weights (..., T), each at least 1; then the targets follow the cosines just met."""
     assert signals.gramian is not None
     tasks = signals.gramian.shape[-1]
-    orders = signals.noise.view(*signals.noise.shape[:-1], tasks, tasks).argsort(-1)
-    coefficients, met = vaccinated(signals.gramian, orders, state["target"])
+    coefficients, met = vaccinated(signals.gramian, meetings(signals.noise, tasks), state["target"])
     beta = number(values, "beta").unsqueeze(-1)
     return coefficients.sum(-2), {"target": (1 - beta) * state["target"] + beta * met}
-
-
-def noise(tasks: int) -> int:
-    """One number for every pair, whose ranks give each task its own order."""
-    return tasks * tasks
 
 
 def vaccinated(gramian: Tensor, orders: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Coefficients (..., T, T) of the turned gradients, and the cosines met on the way.
 
-    orders: (..., T, T) integers, row i the order in which task i meets the others; its own place is
+    orders: (..., T, K) integers, row i the order in which task i meets the others; its own place is
     passed over. target: (..., T, T) cosines.
     """
-    tasks = gramian.shape[-1]
-    lengths = norms(gramian).unsqueeze(-2).expand_as(gramian)
-    identity = torch.eye(tasks, dtype=gramian.dtype, device=gramian.device).expand_as(gramian)
-    goal = target.clamp(-LARGEST, LARGEST)
-    coefficients, products, met = identity, gramian, torch.zeros_like(gramian)
-    for turn in range(tasks):
+    lengths = norms(gramian).unsqueeze(-2).expand_as(gramian).gather(-1, orders)
+    identity = torch.eye(gramian.shape[-1], dtype=gramian.dtype, device=gramian.device)
+    own_place = identity.expand_as(gramian).gather(-1, orders)
+    goal = target.clamp(-LARGEST, LARGEST).gather(-1, orders)
+    # neither a task itself nor a zero gradient is given more of
+    closed = (own_place == 1) | (lengths == 0)
+    inverse = torch.where(closed, 0.0, 1 / lengths)
+    cotangents = torch.where(closed, -torch.inf, goal / (1 - goal * goal).sqrt())
+    products, length, given, met = gramian, norms(gramian).unsqueeze(-1), [], []
+    for turn in range(orders.shape[-1]):
         other = orders[..., turn : turn + 1]
-        length = lengths.gather(-1, other)
-        own = (coefficients * products).sum(-1, keepdim=True).clamp_min(0).sqrt()
-        cosine = products.gather(-1, other) / positive(own) / positive(length)
-        cosine = cosine.clamp(-1, 1)
-        wanted = goal.gather(-1, other)
-        rise = _rise(cosine, wanted) * own / positive(length)
-        open_to = identity.gather(-1, other) == 0
-        added = torch.where(open_to & (cosine < wanted) & (length > 0), rise, 0.0)
-        met = met.scatter(-1, other, torch.where(open_to, cosine, 0.0))
-        coefficients = coefficients.scatter_add(-1, other, added)
-        products = products + added * gramian.gather(-2, other.expand_as(gramian))
-    return coefficients, met
-
-
-def _rise(cosine: Tensor, wanted: Tensor) -> Tensor:
-    """How much of ĝ_j turns a unit vector from one cosine with it to a larger one."""
-    sine, sine_wanted = (1 - cosine * cosine).sqrt(), (1 - wanted * wanted).sqrt()
-    return (wanted * sine - cosine * sine_wanted) / sine_wanted
+        place = slice(turn, turn + 1)
+        product = products.gather(-1, other)
+        cosine = (product / positive(length) * inverse[..., place]).clamp(-1, 1)
+        sine = (1 - cosine * cosine).sqrt()
+        rise = (cotangents[..., place] * sine - cosine).clamp_min(0)
+        added = rise * length * inverse[..., place]
+        # ‖v + a g‖² = ‖v‖² + 2 a v·g + a² ‖g‖², whose last two terms are in units of ‖v‖²
+        growth = rise * (2 * cosine + rise)
+        length = length * (1 + growth).clamp_min(0).sqrt()
+        products = torch.addcmul(products, added, gramian.gather(-2, other.expand_as(gramian)))
+        given.append(added)
+        met.append(cosine)
+    # every other is met once, so nothing is scattered twice to a place
+    empty = torch.zeros_like(gramian)
+    coefficients = identity + empty.scatter(-1, orders, torch.cat(given, -1))
+    return coefficients, empty.scatter(-1, orders, torch.cat(met, -1))
 
 
 METHOD = Method(

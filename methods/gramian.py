@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .arithmetic import positive
+from .arithmetic import positive, settled
 
 
 def gramian_of(jacobian: Tensor) -> Tensor:
@@ -35,11 +35,14 @@ def trusted(gramian: Tensor) -> tuple[Tensor, Tensor]:
 
     Decompositions raise on NaN for the whole batch; one diverged run must not stop its neighbours.
     """
-    finite = torch.isfinite(gramian).all(-1).all(-1)
+    # 0 times NaN or inf is NaN
+    finite = (gramian * 0).sum((-1, -2), keepdim=True) == 0
+    if settled(finite):
+        return gramian, finite.squeeze(-1)
     identity = torch.eye(gramian.shape[-1], dtype=gramian.dtype, device=gramian.device)
-    return torch.where(finite[..., None, None], gramian, identity), finite.unsqueeze(-1)
+    return torch.where(finite, gramian, identity), finite.squeeze(-1)
 
 
 def or_nan(finite: Tensor, weights: Tensor) -> Tensor:
     """The weights (..., T), NaN for every run whose Gramian was not finite (mask (..., 1))."""
-    return torch.where(finite, weights, torch.full_like(weights, torch.nan))
+    return torch.where(finite, weights, torch.nan)

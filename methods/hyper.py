@@ -38,8 +38,13 @@ class Configured:
 def method_named(name: str) -> Method:
     """The method that a config, a Balancer or `aggregate` calls `name`.
 
+    `torchjd:NAME(arguments)` is an aggregator or weighting of TorchJD where that is installed.
     Raises ValueError for an unknown one, with the nearest spelling.
     """
+    if name.startswith("torchjd:"):
+        from .torchjd_bridge import torchjd_method  # it needs this module's words
+
+        return torchjd_method(name)
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}{nearest(name, METHODS)}")
     return METHODS[name]
@@ -54,6 +59,7 @@ def make(name: str, **hyper: object) -> Configured:
     method = method_named(name)
     check_hyper(method, hyper)
     values = {key: _setting(kind, hyper.get(key)) for key, kind in method.hyper.items()}
+    check_together(method, values)
     return Configured(method, MappingProxyType(values))
 
 
@@ -76,6 +82,19 @@ def check_hyper(method: Method, hyper: Mapping[str, object], tasks: int | None =
             _check_choice(name, kind, found)
         else:
             check_task_weights(name, found, tasks)
+
+
+def check_together(method: Method, values: Mapping[str, object]) -> None:
+    """Refuse hyper-parameters, each of them allowed, that do not fit each other.
+
+    values: all of them, defaults included. Raises HyperError for the first wrong one.
+    """
+    for name, kind in method.hyper.items():
+        if isinstance(kind, Number) and kind.below:
+            found, limit = values[name], values[kind.below]
+            if isinstance(found, float) and isinstance(limit, int | float) and found >= limit:
+                rule = f"a whole number below `{kind.below}`, which is {limit:g}"
+                raise HyperError(name, f"`{name}` must be {rule}; found {found:g}")
 
 
 def values_for(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .arithmetic import positive, pseudo_solve
+from .arithmetic import SINGULAR, positive, pseudo_solve
 from .gramian import cosines, norms, or_nan, trusted
 from .method import Method, Paper, Signals, State, Values
 
@@ -24,9 +24,19 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     assert signals.gramian is not None
     clean, finite = trusted(signals.gramian)
     lengths = norms(clean)
-    spread = pseudo_solve(cosines(clean), torch.ones_like(lengths))
+    if clean.shape[-1] == 2:
+        spread = _between_two(clean, lengths)
+    else:
+        spread = pseudo_solve(cosines(clean), torch.ones_like(lengths))
     weights = spread / positive(lengths)
     return or_nan(finite, weights / positive(weights.sum(-1, keepdim=True))), state
+
+
+def _between_two(gramian: Tensor, lengths: Tensor) -> Tensor:
+    """A multiple of C⁻¹𝟙 for two tasks: both the same; 0 for opposite and for zero gradients."""
+    product = lengths.prod(-1, keepdim=True)
+    possible = (1 - SINGULAR) * product >= -gramian[..., :1, 1]
+    return possible * lengths.sign()
 
 
 METHOD = Method(

@@ -38,6 +38,7 @@ class Signals:
         minibatch (rows) with those on the other half (columns), or None if not asked for. Where
         only one sample is at hand it is the Gramian.
     epoch: how many passes over the training data were finished before the step; one for the batch.
+    shapes: of the tensors that make up the P coordinates, in order; None if that is not known.
     """
 
     losses: Tensor
@@ -46,6 +47,7 @@ class Signals:
     jacobian: Tensor | None = None
     independent: Tensor | None = None
     epoch: int = 0
+    shapes: tuple[tuple[int, ...], ...] | None = None
 
 
 Step = Callable[[Signals, State, Values], tuple[Tensor, State]]
@@ -90,6 +92,7 @@ class Number:
     """A numeric hyper-parameter: its default, its closed range and what it does.
 
     whole: only integers are allowed. task: it is the number of a task, a whole one from 0 to T - 1.
+    below: the name of a `Count` of the same method that it must be smaller than.
     """
 
     default: float
@@ -98,6 +101,7 @@ class Number:
     high: float = float("inf")
     whole: bool = False
     task: bool = False
+    below: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,10 @@ class Method:
     after: called once after every optimiser's step, if the method looks at its effect; it costs one
         more forward pass on the same minibatch.
     hyper: hyper-parameters by the paper's names.
+    scheme: "" for what combines gradients step by step. "merge": T networks are trained, a task
+        each, from a common start, and `step` makes one of the ways they went (task vectors, in
+        place of the Jacobian). "manifold": T networks are trained whose mixtures form the front;
+        `step` draws the mixtures (..., T).
     independent: whether `step` wants the Gramian between independent halves of the minibatch.
     layer: which parameters the Gramian is over: all shared ones, or the last shared layer.
     heads: how task-specific parameters are updated: by their own gradient ("unit") or weighted
@@ -179,6 +187,7 @@ class Method:
     noise: Callable[[int], int] = no_noise
     after: After | None = None
     hyper: Mapping[str, Hyper] = field(default_factory=dict)
+    scheme: Literal["", "merge", "manifold"] = ""
     independent: bool = False
     layer: Literal["shared", "last"] = "shared"
     heads: Literal["unit", "weighted"] = "unit"

@@ -19,47 +19,52 @@ from .arithmetic import positive
 from .gramian import norms, or_nan, trusted
 from .method import Choice, Method, Paper, Signals, State, Values, choice
 from .quadratic import minimise_nonnegative
+from .unsolved import count_from_zero, counted
 
 
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
     """Weights (..., T), non-negative with sum 1."""
     assert signals.gramian is not None
-    lengths = norms(signals.gramian)
-    setting = choice(values, "normalization")
-    divisor = torch.ones_like(lengths)
+    scaled, setting = signals.gramian, choice(values, "normalization")
     if setting in ("loss", "loss+"):
-        divisor = divisor * positive(signals.losses)
+        scaled = _divided(scaled, positive(signals.losses))
     if setting in ("l2", "loss+"):
-        divisor = divisor * positive(lengths)
-    scaled = signals.gramian / divisor.unsqueeze(-1) / divisor.unsqueeze(-2)
+        scaled = _divided(scaled, positive(norms(signals.gramian)))
     clean, finite = trusted(scaled)
-    return or_nan(finite, shortest_in_hull(clean)), state
+    weights, solved = shortest_in_hull(clean)
+    return or_nan(finite, weights), counted(state, solved | ~finite)
 
 
-def shortest_in_hull(gramian: Tensor) -> Tensor:
-    """argmin over the simplex of wᵀGw, shape (..., T).
+def _divided(gramian: Tensor, divisors: Tensor) -> Tensor:
+    """The Gramian of gradients that are divided by numbers (..., T)."""
+    return gramian / divisors.unsqueeze(-1) / divisors.unsqueeze(-2)
+
+
+def shortest_in_hull(gramian: Tensor) -> tuple[Tensor, Tensor]:
+    """argmin over the simplex of wᵀGw, shape (..., T), and the mask (..., 1) of what is solved.
 
     gramian: (..., T, T) float64, finite. Equal weights where all gradients agree or are zero.
     """
-    if gramian.shape[-1] == 1:
-        return torch.ones_like(gramian[..., 0])
-    if gramian.shape[-1] == 2:
-        return _shortest_on_segment(gramian)
+    if gramian.shape[-1] <= 2:
+        closed = torch.ones_like(gramian[..., :1, 0], dtype=torch.bool)
+        alone = gramian.shape[-1] == 1
+        return closed.to(gramian) if alone else _shortest_on_segment(gramian), closed
     # argmin over all w >= 0 of wᵀGw / m + (1 − Σw)² lies on the ray through the answer
     squares = gramian.diagonal(dim1=-2, dim2=-1)
     smallest = torch.where(squares > 0, squares, torch.inf).amin(-1)
     smallest = torch.where(torch.isinf(smallest), 1.0, smallest)
     hessian = gramian / smallest[..., None, None] + 1
-    ray = minimise_nonnegative(hessian, torch.ones_like(squares))
-    return ray / ray.sum(-1, keepdim=True)
+    rays, solved = minimise_nonnegative(hessian, torch.ones_like(squares).unsqueeze(-2))
+    ray = rays.squeeze(-2)
+    return ray / ray.sum(-1, keepdim=True), solved.squeeze(-2)
 
 
 def _shortest_on_segment(gramian: Tensor) -> Tensor:
     """Two tasks in closed form: each is weighted by what the other has beyond their product."""
     squares = gramian.diagonal(dim1=-2, dim2=-1)
-    excess = (squares - gramian[..., 0, 1].unsqueeze(-1)).clamp_min(0).flip(-1)
-    total = excess.sum(-1, keepdim=True)
-    return torch.where(total > 0, excess / positive(total), 0.5)
+    excess = (squares - gramian[..., :1, 1]).clamp_min(0).flip(-1)
+    # equal gradients have no excess, and 0 / 0 is NaN
+    return (excess / excess.sum(-1, keepdim=True)).nan_to_num(0.5)
 
 
 METHOD = Method(
@@ -74,6 +79,7 @@ METHOD = Method(
     ),
     needs="gramian",
     step=step,
+    init=count_from_zero,
     hyper={
         "normalization": Choice(
             ("none", "l2", "loss", "loss+"),

@@ -19,21 +19,24 @@ from .arithmetic import positive
 from .bargaining import RIDGE, fair_weights
 from .gramian import cosines, norms, or_nan, trusted
 from .method import Method, Paper, Signals, State, Values
+from .unsolved import count_from_zero, counted
 
 
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
     """Weights (..., T), positive; 0 for a task with a zero gradient."""
     assert signals.gramian is not None
     clean, finite = trusted(signals.gramian)
-    if clean.shape[-1] == 2:
-        return or_nan(finite, _between_two(clean)), state
-    return or_nan(finite, fair_weights(clean, torch.ones_like(clean[..., :1, 0]))), state
+    if clean.shape[-1] <= 2:
+        return or_nan(finite, _for_one_or_two(clean)), state
+    weights, solved = fair_weights(clean, torch.ones_like(clean[..., :1, 0]))
+    return or_nan(finite, weights), counted(state, solved | ~finite)
 
 
-def _between_two(gramian: Tensor) -> Tensor:
-    """The closed form for two tasks: α_i ‖g_i‖ = 1 / √(1 + cosine) for both."""
+def _for_one_or_two(gramian: Tensor) -> Tensor:
+    """The closed form: α_i ‖g_i‖ = 1 / √(1 + cosine) for both, or 1 for a task alone."""
     lengths = norms(gramian)
-    size = (1 + cosines(gramian)[..., :1, 1] + RIDGE).clamp_min(RIDGE).sqrt()
+    cosine = cosines(gramian)[..., :1, 1:].sum(-1)
+    size = (1 + cosine + RIDGE).clamp_min(RIDGE).sqrt()
     return torch.where(lengths == 0, 0.0, 1 / (size * positive(lengths)))
 
 
@@ -49,5 +52,6 @@ METHOD = Method(
     ),
     needs="gramian",
     step=step,
+    init=count_from_zero,
     deviations="solved exactly at every step; without the authors' clipping to norm 1",
 )

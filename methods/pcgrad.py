@@ -21,8 +21,9 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     """Weights (..., T), each at least 1: column sums of the surgery's coefficients."""
     assert signals.gramian is not None
     tasks = signals.gramian.shape[-1]
-    orders = signals.noise.view(*signals.noise.shape[:-1], tasks, tasks).argsort(-1)
-    return surgery(signals.gramian, orders).sum(-2), state
+    if tasks == 2:
+        return _between_two(signals.gramian), state
+    return surgery(signals.gramian, meetings(signals.noise, tasks)).sum(-2), state
 
 
 def noise(tasks: int) -> int:
@@ -30,29 +31,48 @@ def noise(tasks: int) -> int:
     return tasks * tasks
 
 
+def meetings(noise: Tensor, tasks: int) -> Tensor:
+    """Row i is the order in which task i meets the others, (..., T, T - 1) integers.
+
+    noise: (..., T²) in [0, 1); a row's ranks are its order. A task alone meets itself.
+    """
+    if tasks == 2:
+        return (
+            torch.arange(1, -1, -1, device=noise.device).view(2, 1).expand(*noise.shape[:-1], 2, 1)
+        )
+    alone = torch.eye(tasks, dtype=torch.bool, device=noise.device)
+    ranks = noise.view(*noise.shape[:-1], tasks, tasks).masked_fill(alone, 1.0)
+    return ranks.argsort(-1)[..., : max(tasks - 1, 1)]
+
+
 def surgery(gramian: Tensor, orders: Tensor, yields: Tensor | None = None) -> Tensor:
     """Coefficients V (..., T, T) of the projected gradients v_i = Σ_k V_ik g_k.
 
-    gramian: (..., T, T). orders: (..., T, T) integers, row i the order in which task i meets the
+    gramian: (..., T, T). orders: (..., T, K) integers, row i the order in which task i meets the
     others; its own place is passed over. yields: (..., T, T) where row i says before which others
     task i gives up the conflicting part; None means before all.
     """
     tasks = gramian.shape[-1]
-    lengths = positive(gramian.diagonal(dim1=-2, dim2=-1))
+    squares = positive(gramian.diagonal(dim1=-2, dim2=-1)).unsqueeze(-2)
     identity = torch.eye(tasks, dtype=gramian.dtype, device=gramian.device)
-    open_to = ~identity.bool() if yields is None else yields & ~identity.bool()
-    open_to = open_to.expand_as(gramian)
-    coefficients = identity.expand_as(gramian)
-    products = gramian
-    for turn in range(tasks):
+    stays = identity.bool() if yields is None else ~yields | identity.bool()
+    # nothing is given up before an infinite length
+    lengths = torch.where(stays, torch.inf, squares).expand_as(gramian).gather(-1, orders)
+    products, removed = gramian, []
+    for turn in range(orders.shape[-1]):
         other = orders[..., turn : turn + 1]
-        product = products.gather(-1, other)
-        length = lengths.unsqueeze(-2).expand_as(gramian).gather(-1, other)
-        conflict = (product < 0) & open_to.gather(-1, other)
-        removed = torch.where(conflict, -product / length, torch.zeros_like(product))
-        coefficients = coefficients.scatter_add(-1, other, removed)
-        products = products + removed * gramian.gather(-2, other.expand_as(gramian))
-    return coefficients
+        conflict = (-products.gather(-1, other)).clamp_min(0)
+        removed.append(conflict / lengths[..., turn : turn + 1])
+        rows = gramian.gather(-2, other.expand_as(gramian))
+        products = torch.addcmul(products, removed[-1], rows)
+    # every other is met once, so nothing is scattered twice to a place
+    return identity + torch.zeros_like(gramian).scatter(-1, orders, torch.cat(removed, -1))
+
+
+def _between_two(gramian: Tensor) -> Tensor:
+    """Column sums of the surgery's coefficients for two tasks, whose order does not matter."""
+    squares = positive(gramian.diagonal(dim1=-2, dim2=-1))
+    return 1 + (-gramian[..., :1, 1]).clamp_min(0) / squares
 
 
 METHOD = Method(

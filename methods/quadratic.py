@@ -5,46 +5,104 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .arithmetic import dot, positive, solver, times
+from .arithmetic import dot, padded, positive, settled, solver, times
 from .gramian import norms
+from .pivoting import Rule, first_rule, next_rule
 
+PIVOTS = 12
+"""Random problems of 3 to 40 tasks need at most 9; the interior-point method takes the others."""
 ITERATIONS = 25
 """Random problems of 3 to 40 tasks need at most 15 for rounding error; degenerate ones more."""
 CONVERGED = 1e-18
 """Mean complementarity product at which a problem is frozen; its entries are of order 1."""
 RIDGE = 1e-14
 """Added to the unit diagonal of the Newton matrix only: it moves no solution."""
+ROUNDING = 1e-12
+"""Largest miss of the optimality conditions that pivoting may leave."""
+TOLERANCE = 1e-9
+"""Largest miss of the optimality conditions at which a problem counts as solved."""
 
 
-def minimise_nonnegative(hessian: Tensor, slope: Tensor) -> Tensor:
-    """argmin over x >= 0 of ½ xᵀHx − bᵀx, shape (..., T) float64.
+def minimise_nonnegative(hessian: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+    """argmin over x >= 0 of ½ xᵀHx − bᵀx for K slopes b, shape (..., K, T), and which are solved.
 
-    hessian: (..., T, T) positive semidefinite, finite; slope b: (..., T); a minimum must exist.
-    A predictor-corrector interior-point method (Mehrotra, SIAM J. Optim. 1992) of a fixed number
-    of steps. A problem that has converged is frozen: its answer never depends on its neighbours.
+    hessian: (..., T, T) float64, positive semidefinite, finite; slopes: (..., K, T); a minimum must
+    exist. The mask (..., K, 1) tells where the optimality conditions are met, see `_missed`.
+    Block principal pivoting (Júdice and Pires, Computers & Operations Research 1994) ends at the
+    exact solution or not at all. What it leaves goes to a predictor-corrector interior-point method
+    (Mehrotra, SIAM J. Optim. 1992) of a fixed number of steps, which also serves singular matrices.
     """
+    tasks = slopes.shape[-1]
     scale = positive(norms(hessian))
-    hessian = hessian / scale.unsqueeze(-1) / scale.unsqueeze(-2)
-    slope = slope / scale
-    size = positive(slope.abs().amax(-1, keepdim=True))
-    point = torch.ones_like(slope)
-    slack = torch.ones_like(slope)
-    for _ in range(ITERATIONS):
-        point, slack = _advance(hessian, slope / size, point, slack)
-    return point * size / scale
+    hessian = padded(hessian / scale.unsqueeze(-1) / scale.unsqueeze(-2), 1.0)
+    slopes = slopes / scale.unsqueeze(-2)
+    size = positive(slopes.abs().amax(-1, keepdim=True))
+    slopes = slopes / size
+    if hessian.shape[-1] > tasks:
+        # the padding's unknowns are pushed to 0
+        slopes = torch.nn.functional.pad(slopes, (0, hessian.shape[-1] - tasks), value=-1.0)
+    point, solved = _pivoted(hessian, slopes)
+    if not settled(solved):
+        inner = _interior(hessian.unsqueeze(-3), slopes)
+        point = torch.where(solved, point, inner)
+        solved = solved | (_missed(hessian, slopes, point) <= TOLERANCE)
+    return point[..., :tasks] * size / scale.unsqueeze(-2), solved
 
 
-def shortest_above(gramian: Tensor, floor: Tensor) -> Tensor:
-    """argmin over v >= floor of vᵀGv, shape (..., T): a projection onto the dual cone of the rows.
+def shortest_above(gramian: Tensor, floors: Tensor) -> tuple[Tensor, Tensor]:
+    """argmin over v >= floor of vᵀGv for K floors, (..., K, T): projections onto the dual cone.
 
-    gramian: (..., T, T) float64, finite; floor: (..., T), non-negative. Σ v_i g_i is the vector
-    nearest to Σ floor_i g_i that conflicts with no g_i.
+    gramian: (..., T, T) float64, finite; floors: (..., K, T), non-negative. Σ v_i g_i is the vector
+    nearest to Σ floor_i g_i that conflicts with no g_i. The mask (..., K, 1) tells what is solved.
     """
-    if gramian.shape[-1] == 2:
-        # one of the two at most has to give way to the other's conflict
-        squares = positive(gramian.diagonal(dim1=-2, dim2=-1))
-        return torch.maximum(floor, -gramian[..., :1, 1] * floor.flip(-1) / squares)
-    return floor + minimise_nonnegative(gramian, -times(gramian, floor))
+    if gramian.shape[-1] <= 2:
+        closed = torch.ones_like(floors[..., :1], dtype=torch.bool)
+        return floors if gramian.shape[-1] == 1 else _above_for_two(gramian, floors), closed
+    extra, solved = minimise_nonnegative(gramian, -_products(gramian, floors))
+    return floors + extra, solved
+
+
+def _above_for_two(gramian: Tensor, floors: Tensor) -> Tensor:
+    """One of the two at most has to give way to the other's conflict."""
+    squares = positive(gramian.diagonal(dim1=-2, dim2=-1)).unsqueeze(-2)
+    return torch.maximum(floors, -gramian[..., :1, 1:] * floors.flip(-1) / squares)
+
+
+def _products(matrix: Tensor, vectors: Tensor) -> Tensor:
+    """A symmetric matrix (..., A, A) times K vectors (..., K, A)."""
+    if vectors.shape[-2] == 1:
+        return times(matrix, vectors.squeeze(-2)).unsqueeze(-2)
+    return vectors @ matrix
+
+
+def _missed(hessian: Tensor, slopes: Tensor, point: Tensor) -> Tensor:
+    """Largest |min(x_i, s_i)| with s = Hx − b, (..., K, 1), as a share of max(1, max x_i).
+
+    The Hessian has unit diagonal and a slope the largest entry 1; the optimum is where it is 0.
+    """
+    slack = _products(hessian, point) - slopes
+    size = point.abs().amax(-1, keepdim=True).clamp_min(1)
+    return torch.minimum(point, slack).abs().amax(-1, keepdim=True) / size
+
+
+def _pivoted(hessian: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+    """The exact solution x (..., K, T), where guessing who is positive ends with a right guess."""
+    identity = torch.eye(hessian.shape[-1], dtype=hessian.dtype, device=hessian.device)
+    hessians = hessian.unsqueeze(-3)
+    free = slopes > 0
+    rule: Rule = first_rule(slopes)
+    for _ in range(PIVOTS):
+        pairs = free.unsqueeze(-1) & free.unsqueeze(-2)
+        factor, _ = torch.linalg.cholesky_ex(torch.where(pairs, hessians, identity))
+        right = torch.where(free, slopes, 0.0).unsqueeze(-1)
+        point = torch.cholesky_solve(right, factor).squeeze(-1)
+        slack = _products(hessian, point) - slopes
+        wrong = torch.where(free, point, slack) < -ROUNDING
+        if settled(~wrong):
+            break
+        free, rule = next_rule(free, wrong, rule)
+    point = point.clamp_min(0)
+    return point, _missed(hessian, slopes, point) <= ROUNDING
 
 
 def boundary(values: Tensor, change: Tensor) -> Tensor:
@@ -53,7 +111,20 @@ def boundary(values: Tensor, change: Tensor) -> Tensor:
     return torch.where(change < 0, -values / change, unlimited).amin(-1, keepdim=True)
 
 
-def _advance(hessian: Tensor, slope: Tensor, point: Tensor, slack: Tensor) -> tuple[Tensor, Tensor]:
+def _interior(hessian: Tensor, slope: Tensor) -> Tensor:
+    """The solution x (..., T) by interior points. A converged problem is frozen."""
+    point = torch.ones_like(slope)
+    slack = torch.ones_like(slope)
+    for _ in range(ITERATIONS):
+        point, slack, moving = _advance(hessian, slope, point, slack)
+        if settled(~moving):
+            break
+    return point
+
+
+def _advance(
+    hessian: Tensor, slope: Tensor, point: Tensor, slack: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """One predictor-corrector step of x and of its multipliers s; both stay positive."""
     residual = times(hessian, point) - slope - slack
     gap = dot(point, slack) / point.shape[-1]
@@ -74,18 +145,21 @@ def _advance(hessian: Tensor, slope: Tensor, point: Tensor, slack: Tensor) -> tu
     centring = gap * ratio * ratio * ratio
     change, slack_change = direction(centring - point * slack - change * slack_change)
     reach = (0.995 * longest(change, slack_change)).clamp_max(1)
-    point, slack = frozen_unless(gap > CONVERGED, (point, slack), reach, (change, slack_change))
-    return point, slack
+    (point, slack), moving = frozen_unless(
+        gap > CONVERGED, (point, slack), reach, (change, slack_change)
+    )
+    return point, slack, moving
 
 
 def frozen_unless(
     moving: Tensor, old: tuple[Tensor, ...], reach: Tensor, changes: tuple[Tensor, ...]
-) -> tuple[Tensor, ...]:
+) -> tuple[tuple[Tensor, ...], Tensor]:
     """`old + reach * changes` for every problem that still moves and stays finite, else `old`.
 
-    moving, reach: (..., 1).
+    moving, reach: (..., 1). Also returns which problems moved: one that did not never will again.
     """
     new = [value + reach * change for value, change in zip(old, changes, strict=True)]
     for value in new:
         moving = moving & torch.isfinite(value).all(-1, keepdim=True)
-    return tuple(torch.where(moving, value, kept) for value, kept in zip(new, old, strict=True))
+    kept = (torch.where(moving, value, before) for value, before in zip(new, old, strict=True))
+    return tuple(kept), moving

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .hyper import HyperError, nearest
-from .method import Method
+from .method import UNSOLVED, Method
 
 SMALLEST_LOSS = 1e-8
 """A loss below it counts as this much where its logarithm is taken."""
@@ -108,6 +108,8 @@ def treated(losses: Tensor, treatment: Treatment, weights: Tensor | None) -> Ten
 
 def _why_not(method: Method, treatment: Treatment, name: str) -> str:
     """Why a setting other than the default has no meaning for a method, or ""."""
+    if method.scheme:
+        return "it trains several networks, each by its own rule"
     if name == "losses":
         return ""
     if from_losses(method):
@@ -116,7 +118,7 @@ def _why_not(method: Method, treatment: Treatment, name: str) -> str:
         return "a representation is one tensor; leave out `level: features`"
     if name == "level" and method.independent:
         return "halves of a minibatch have no common representation"
-    if name == "level" and method.needs == "jacobian" and method.init(torch.zeros(2, 2)):
+    if name == "level" and method.needs == "jacobian" and _remembers(method):
         return "it remembers gradients, and those of a representation change with the minibatch"
     if name in ("heads", "norm") and method.answers == "step":
         return "it is an optimiser of its own"
@@ -125,3 +127,8 @@ def _why_not(method: Method, treatment: Treatment, name: str) -> str:
     if name == "heads" and treatment.granularity == "tensor":
         return "with `granularity: tensor` a task has one weight a tensor, none of its own"
     return ""
+
+
+def _remembers(method: Method) -> bool:
+    """Whether a method that needs the Jacobian keeps more than a count."""
+    return bool(method.init(torch.zeros(2, 2)).keys() - {UNSOLVED})

@@ -15,6 +15,7 @@ from torch import Tensor
 from .gramian import or_nan, trusted
 from .method import Method, Paper, Signals, State, Values
 from .quadratic import shortest_above
+from .unsolved import count_from_zero, counted
 
 
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
@@ -22,9 +23,8 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     assert signals.gramian is not None
     clean, finite = trusted(signals.gramian)
     identity = torch.eye(clean.shape[-1], dtype=clean.dtype, device=clean.device)
-    floors = (identity / clean.shape[-1]).expand_as(clean)
-    each = clean.unsqueeze(-3).expand(*clean.shape[:-2], *clean.shape[-1:], *clean.shape[-2:])
-    return or_nan(finite, shortest_above(each, floors).sum(-2)), state
+    projected, solved = shortest_above(clean, (identity / clean.shape[-1]).expand_as(clean))
+    return or_nan(finite, projected.sum(-2)), counted(state, solved.all(-2) | ~finite)
 
 
 METHOD = Method(
@@ -39,5 +39,6 @@ METHOD = Method(
     ),
     needs="gramian",
     step=step,
+    init=count_from_zero,
     deviations="solved to rounding error, without the authors' regularization",
 )

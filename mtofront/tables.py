@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtofront.display import clock
-from mtofront.methods import Choice, Count, Hyper, Method, Number, Treatment
+from mtofront.methods import TREATMENTS, Choice, Count, Hyper, Method, Number, Treatment
 from mtofront.problems import Problem
 from mtofront.sweep import Estimate, Plan, passes_per_step
 
@@ -92,6 +92,7 @@ def method_rows(methods: Mapping[str, Method]) -> list[dict[str, Any]]:
             "summary": method.summary,
             "needs": method.needs,
             "backward_passes": _passes(method),
+            "networks": "T" if method.scheme else "1",
             "hyper": {key: _hyper(hyper) for key, hyper in method.hyper.items()},
             "paper": f"{method.paper.authors} {method.paper.year}, {method.paper.title}",
             "venue": method.paper.venue,
@@ -106,9 +107,9 @@ def method_table(methods: Mapping[str, Method], console: Console) -> None:
     """Each method: what it needs and costs, its hyper-parameters, its paper and deviations."""
     for row in method_rows(methods):
         console.print(Text.assemble((row["name"], "bold"), f"  {row['summary']}"))
-        passes = row["backward_passes"]
-        cost = f"{passes} backward pass{'' if passes == '1' else 'es'} a step"
-        _indented(console, f"needs {row['needs']}: {cost}")
+        needs = f"needs {row['needs']}: " if row["networks"] == "1" else "trains T networks a run: "
+        plural = "" if row["backward_passes"] == "1" else "es"
+        _indented(console, f"{needs}{row['backward_passes']} backward pass{plural} a step")
         for key, text in row["hyper"].items():
             _indented(console, f"{key}: {text}")
         if row["deviations"]:
@@ -116,8 +117,14 @@ def method_table(methods: Mapping[str, Method], console: Console) -> None:
         arxiv = f", arXiv {row['arxiv']}" if row["arxiv"] else ""
         venue = row["venue"] if row["venue"] != "arXiv" else "Preprint"
         _indented(console, f"{row['paper']}. {venue}{arxiv}", style="dim")
+    console.print(Text("Options of an arm, whatever its method", style="bold"))
+    for option, settings in TREATMENTS.items():
+        listed = "; ".join(f"{setting}: {effect}" for setting, effect in settings.items())
+        _indented(console, f"{option}: {listed} (default {next(iter(settings))})")
     console.print(
-        "Passes go through the shared parameters; T is the number of tasks.",
+        "Passes go through the shared parameters; T is the number of tasks.\n"
+        "torchjd:NAME(arguments) is any aggregator or weighting of TorchJD, where that is\n"
+        "installed: torchjd:UPGrad().",
         style="dim",
         highlight=False,
     )
@@ -130,6 +137,10 @@ def _indented(console: Console, text: str, style: str = "") -> None:
 
 def _passes(method: Method) -> str:
     """Backward passes a step through the shared parameters, in terms of T tasks."""
+    if method.scheme == "manifold":
+        return "windows"
+    if method.scheme == "merge":
+        return "1, then T"
     return "1" if passes_per_step(method, Treatment(), tasks=2) == 1 else "T"
 
 

@@ -9,10 +9,10 @@ the packs to an engine (Ray Tune, or this process), where `job.run_pack` trains 
 """
 
 from .config import Config, load_config
+from .costs import mean_passes_per_step, passes_per_step
 from .errors import EngineError, Interrupted, RequestError, StorageError
 from .estimate import Estimate, estimate
 from .folder import Folder
-from .gradients import passes_per_step
 from .launch import Outcome, resume, run
 from .planning import Plan, plan
 from .spec import RunSpec
@@ -32,6 +32,7 @@ __all__ = [
     "Tracker",
     "estimate",
     "load_config",
+    "mean_passes_per_step",
     "passes_per_step",
     "plan",
     "resume",

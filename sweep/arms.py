@@ -17,13 +17,14 @@ from mtofront.methods import (
     TaskWeights,
     Treatment,
     check_hyper,
+    check_together,
     method_named,
     treatment_of,
 )
 
 from .config import Config
+from .costs import mean_passes_per_step
 from .document import Place, nearest
-from .gradients import passes_per_step
 from .weights import GRIDS, Vector, weight_grid
 
 
@@ -61,9 +62,15 @@ def arm_treatment(config: Config, arm: str) -> Treatment:
         raise config.error(("arms", arm, error.parameter), error.message) from None
 
 
-def arm_passes_per_step(config: Config, arm: str, tasks: int) -> int:
-    """Backward passes through the shared parameters that one step of an arm's runs costs."""
-    return passes_per_step(arm_method(config, arm), arm_treatment(config, arm), tasks)
+def arm_passes_per_step(config: Config, arm: str, tasks: int) -> float:
+    """Backward passes of an arm's runs divided by their steps, the mean over its settings."""
+    method, treatment = arm_method(config, arm), arm_treatment(config, arm)
+    trials = arm_trials(config, arm, tasks)
+    costs = [
+        mean_passes_per_step(method, treatment, trial.hyper, tasks, config.budget.epochs)
+        for trial in trials
+    ]
+    return sum(costs) / len(costs)
 
 
 def arm_trials(config: Config, arm: str, tasks: int) -> list[Trial]:
@@ -92,6 +99,12 @@ def arm_trials(config: Config, arm: str, tasks: int) -> list[Trial]:
         {**defaults, **dict(zip(axes, values, strict=True))}
         for values in itertools.product(*axes.values())
     ]
+    for combination in combinations:
+        try:
+            check_together(method, combination)
+        except HyperError as error:
+            place = ("arms", arm, error.parameter) if error.parameter in given else ("arms", arm)
+            raise config.error(place, str(error)) from None
     return [
         Trial(weights, hyper)
         for weights in _weights(config, arm, method, given, tasks)

@@ -10,11 +10,10 @@ from mtofront.problems import Problem, Split
 
 from .evaluate import measure_pack
 from .network import network
-from .pack import start_pack, train_epoch
 from .planning import Plan
 from .provide import placed_problem
 from .spec import RunSpec
-from .train import evaluation_epochs
+from .train import evaluation_epochs, start_course
 from .work import workers
 
 TIMED_STEPS = 5
@@ -72,12 +71,15 @@ def _timed(specs: list[RunSpec], planned: Plan) -> tuple[float, float]:
     """Seconds of one step and of one evaluation of a pack."""
     problem = placed_problem(specs[0].problem, specs[0].options_text, "cpu")
     net = network(_short(problem, specs[0].batch_size), specs[0])
-    pack = start_pack(net, specs)
-    train_epoch(net, pack, specs, 0)
+    course = start_course(net, specs)
+    # the last epoch is what most of a merging run is like
+    last = specs[0].epochs - 1
+    course.train(last)
     begin = time.perf_counter()
-    train_epoch(net, pack, specs, 0)
+    course.train(last)
     middle = time.perf_counter()
-    measure_pack(replace(net, problem=problem), pack.params, pack.buffers, 0, 0)
+    for shown in course.shown():
+        measure_pack(replace(net, problem=problem), shown, 0, 0)
     return (middle - begin) / TIMED_STEPS, time.perf_counter() - middle
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtofront.problems import Split
 
+from .course import Shown
 from .network import Network, Tensors
 
 ROWS = 1024
@@ -19,7 +20,10 @@ ROWS = 1024
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number a run: values (N,) float64, of one measure of one task on one split."""
+    """One number a run: values (N,) float64, of one measure of one task on one split.
+
+    weights: the place on the front of the networks measured, if runs show several.
+    """
 
     step: int
     epoch: int
@@ -27,16 +31,15 @@ class Measurement:
     task: str
     measure: str
     values: NDArray[np.float64]
+    weights: tuple[float, ...] | None = None
 
 
-def measure_pack(
-    net: Network, params: Tensors, buffers: Tensors, step: int, epoch: int
-) -> list[Measurement]:
+def measure_pack(net: Network, shown: Shown, step: int, epoch: int) -> list[Measurement]:
     """Every measure of every task on train, validation and test data."""
     return [
-        Measurement(step, epoch, name, task, measure, values.double().cpu().numpy())
+        Measurement(step, epoch, name, task, measure, values.double().cpu().numpy(), shown.weights)
         for name, split in net.problem.splits().items()
-        for (task, measure), values in _means(net, params, buffers, split).items()
+        for (task, measure), values in _means(net, shown.params, shown.buffers, split).items()
     ]
 
 

@@ -18,7 +18,6 @@ from mtofront.methods import (
     Values,
     from_losses,
     gramian_of,
-    one_pass,
     treated,
     updated,
 )
@@ -73,11 +72,6 @@ class Sample:
     raw: Tensor
     features: Tensor | None = None
     probe: Tensor | None = None
-
-
-def passes_per_step(method: Method, treatment: Treatment, tasks: int) -> int:
-    """Backward passes through the shared parameters that one step costs."""
-    return 1 if one_pass(method, treatment) else tasks
 
 
 def step_gradients(

@@ -67,14 +67,20 @@ def train_epoch(net: Network, pack: PackState, specs: Sequence[RunSpec], epoch: 
     width = noise_width(rule.method, rule.treatment, tasks, tensors)
     noise = method_noise(specs, len(orders), width, epoch).to(device)
     for k, rows in enumerate(orders):
-        seeds = (
-            [] if net.batched else [stream(s, "layers", pack.step).initial_seed() for s in specs]
+        minibatch = Minibatch(
+            gathered(train, rows), noise[k], epoch, step_seeds(net, specs, pack.step)
         )
-        minibatch = Minibatch(gathered(train, rows), noise[k], epoch, seeds)
-        _step(net, pack, rule, minibatch, _settings(specs, epoch + k / len(orders), device))
+        _step(net, pack, rule, minibatch, step_settings(specs, epoch + k / len(orders), device))
 
 
-def _settings(specs: Sequence[RunSpec], epochs_done: float, device: torch.device) -> Settings:
+def step_seeds(net: Network, specs: Sequence[RunSpec], step: int, copies: int = 1) -> list[int]:
+    """Each run's seed for layers that draw, so many times over; none where all runs are batched."""
+    if net.batched:
+        return []
+    return [stream(s, "layers", step).initial_seed() for s in specs for _ in range(copies)]
+
+
+def step_settings(specs: Sequence[RunSpec], epochs_done: float, device: torch.device) -> Settings:
     """What the optimiser is told when so many epochs, and parts of one, are done."""
     optimizer = specs[0].optimizer
     rates = torch.tensor([s.lr for s in specs], dtype=torch.float64, device=device)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtofront.methods import Choice, Count, method_named
+from mtofront.methods import Choice, Count, Treatment, method_named
 from mtofront.problems import Problem
 
 from .arms import Trial, arm_method, arm_passes_per_step, arm_treatment, arm_trials
 from .config import Config
+from .costs import mean_passes_per_step
 from .provide import provide
 from .spec import RunSpec
 from .train import evaluation_epochs
@@ -42,12 +43,9 @@ class Plan:
 
     def arm_passes(self) -> dict[str, int]:
         """Backward passes of each arm's runs together, through the shared parameters."""
-        per_step = {
-            arm: arm_passes_per_step(self.config, arm, len(self.tasks)) for arm in self.config.arms
-        }
         passes = dict.fromkeys(self.config.arms, 0)
         for spec in self.runs.values():
-            passes[spec.arm] += per_step[spec.arm] * self.steps_per_run
+            passes[spec.arm] += round(_mean_passes(spec, len(self.tasks)) * self.steps_per_run)
         return passes
 
 
@@ -109,11 +107,11 @@ def _settings(
     given = {arm: len(rates) * len(found) for arm, found in trials.items()}
     if config.tuning.runs_per_arm == "as_given":
         return {arm: _filled(found, rates, given[arm]) for arm, found in trials.items()}
-    cost = dict.fromkeys(trials, 1)
+    cost = dict.fromkeys(trials, 1.0)
     if config.tuning.runs_per_arm == "equal_backward_passes":
         cost = {arm: arm_passes_per_step(config, arm, tasks) for arm in trials}
     budget = max(given[arm] * cost[arm] for arm in trials)
-    return {arm: _filled(found, rates, budget // cost[arm]) for arm, found in trials.items()}
+    return {arm: _filled(found, rates, int(budget / cost[arm])) for arm, found in trials.items()}
 
 
 def _filled(trials: Sequence[Trial], rates: Sequence[float], runs: int) -> list[Setting]:
@@ -162,6 +160,12 @@ def _spec(config: Config, arm: str, trial: Trial, lr: float, restart: int, seed:
         batch_size=config.budget.batch_size,
         evaluations=len(evaluation_epochs(config.budget.epochs, config.budget.evaluations)) - 1,
     )
+
+
+def _mean_passes(spec: RunSpec, tasks: int) -> float:
+    """Backward passes of a run divided by its steps."""
+    method, treatment = method_named(spec.method), Treatment(**spec.treatment)
+    return mean_passes_per_step(method, treatment, spec.hyper, tasks, spec.epochs)
 
 
 def _packs(

@@ -15,17 +15,20 @@ def record_table(trained: Trained, tasks: Sequence[str]) -> pa.Table:
 
     A diverged run keeps what was measured before it diverged, and gets a row `diverged` with the
     step; every run gets a row `backward_passes`, and one `unsolved_steps` if its method solves
-    equations by iteration. No loss in the records is NaN or infinite.
+    equations by iteration, and `members` if it trains several networks. No loss in the records
+    is NaN or infinite.
     """
     parts = [_measured(trained, tasks, n) for n in range(len(trained.specs))]
     return pa.concat_tables(parts)
 
 
 def _measured(trained: Trained, tasks: Sequence[str], n: int) -> pa.Table:
-    """All rows of run n."""
+    """All rows of run n; a network with a place of its own on the front names that place."""
     spec, diverged = trained.specs[n], int(trained.diverged_at[n])
     kept = [m for m in trained.measurements if diverged < 0 or m.step < diverged]
     rows = [(m.step, m.epoch, m.split, m.task, m.measure, float(m.values[n])) for m in kept]
+    own = spec.weights or (float("nan"),) * len(tasks)
+    places = [m.weights or own for m in kept]
     last = max((m.step, m.epoch) for m in trained.measurements)
     if diverged >= 0:
         before = max((m.epoch for m in kept), default=0)
@@ -34,10 +37,17 @@ def _measured(trained: Trained, tasks: Sequence[str], n: int) -> pa.Table:
     rows.append((*last, "train", "", "backward_passes", float(trained.backward_passes[n])))
     if trained.unsolved is not None:
         rows.append((*last, "train", "", "unsolved_steps", float(trained.unsolved[n])))
+    if trained.members > 1:
+        rows.append((*last, "train", "", "members", float(trained.members)))
+    places += [own] * (len(rows) - len(places))
     step, epoch, split, task, measure, value = zip(*rows, strict=True)
     return pa.table(
         {
-            **_constant(spec, tasks, len(rows)),
+            **_constant(spec, len(rows)),
+            **{
+                f"w_{task}": pa.array([place[k] for place in places], pa.float64())
+                for k, task in enumerate(tasks)
+            },
             "step": pa.array(step, pa.int64()),
             "epoch": pa.array(epoch, pa.int64()),
             "split": pa.array(split, pa.string()),
@@ -48,9 +58,8 @@ def _measured(trained: Trained, tasks: Sequence[str], n: int) -> pa.Table:
     )
 
 
-def _constant(spec: RunSpec, tasks: Sequence[str], rows: int) -> dict[str, pa.Array]:
+def _constant(spec: RunSpec, rows: int) -> dict[str, pa.Array]:
     """The columns that say which run a row is about."""
-    weights = spec.weights or (float("nan"),) * len(tasks)
     values = {
         "run": pa.scalar(spec.id),
         "arm": pa.scalar(spec.arm),
@@ -58,9 +67,5 @@ def _constant(spec: RunSpec, tasks: Sequence[str], rows: int) -> dict[str, pa.Ar
         "problem": pa.scalar(spec.problem),
         "seed": pa.scalar(spec.seed, pa.int64()),
         "lr": pa.scalar(spec.lr, pa.float64()),
-        **{
-            f"w_{task}": pa.scalar(weight, pa.float64())
-            for task, weight in zip(tasks, weights, strict=True)
-        },
     }
     return {name: pa.repeat(value, rows) for name, value in values.items()}

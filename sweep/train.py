@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from mtofront.methods import Treatment, method_named, unsolved_steps
+from mtofront.methods import method_named
 from mtofront.problems import Problem
 
+from .course import Course, StepByStep
 from .evaluate import Measurement, losses_of, measure_pack
-from .gradients import passes_per_step
-from .network import network
-from .pack import PackState, mark_divergence, start_pack, train_epoch
+from .manifold import ManifoldCourse
+from .merging import MergeCourse
+from .network import Network, network
+from .pack import mark_divergence
 from .spec import RunSpec
 
 
@@ -38,7 +41,8 @@ class Trained:
     """What a pack measured. diverged_at: (N,) the step of a run's first non-finite loss, or -1.
 
     backward_passes: (N,) through the shared parameters. unsolved: (N,) steps in which the method's
-    solver missed its tolerance, None for a method without one. notice: why not batched, or "".
+    solver missed its tolerance, None for a method without one. members: networks that a run trains.
+    notice: why not batched, or "".
     """
 
     specs: tuple[RunSpec, ...]
@@ -46,6 +50,7 @@ class Trained:
     diverged_at: NDArray[np.int64]
     backward_passes: NDArray[np.int64]
     unsolved: NDArray[np.float64] | None
+    members: int
     notice: str
 
 
@@ -67,32 +72,42 @@ def train_pack(
         twins = train_pack(problem, [specs[0]] * 2, lambda both: listen(_first(both)))
         return _first_run(twins)
     net = network(problem, specs[0])
-    pack = start_pack(net, specs)
+    course = start_course(net, specs)
     due = evaluation_epochs(specs[0].epochs, specs[0].evaluations)
     measured: list[Measurement] = []
+    diverged_at = course.diverged_at()
     for epoch in range(specs[0].epochs + 1):
         if epoch > 0:
-            train_epoch(net, pack, specs, epoch - 1)
+            course.train(epoch - 1)
         if epoch in due:
-            latest = measure_pack(net, pack.params, pack.buffers, pack.step, epoch)
-            measured += latest
-            _note_divergence(pack, latest)
-            listen(_progress(pack, latest, epoch, specs))
-            if bool((pack.diverged_at >= 0).all()):
+            networks = course.shown()
+            latest = [measure_pack(net, shown, course.step(), epoch) for shown in networks]
+            measured += [number for one in latest for number in one]
+            diverged_at = _with_divergence(course, diverged_at, latest)
+            listen(_progress(diverged_at, latest[len(latest) // 2], epoch, specs))
+            if bool((diverged_at >= 0).all()):
                 break
-    diverged = pack.diverged_at.cpu().numpy()
-    steps = np.where(diverged >= 0, diverged, pack.step)
-    method, treatment = method_named(specs[0].method), Treatment(**specs[0].treatment)
-    passes = steps * passes_per_step(method, treatment, len(problem.tasks))
-    unsolved = unsolved_steps(pack.method, [len(specs)])
+    steps = torch.where(diverged_at >= 0, diverged_at, course.step())
+    unsolved = course.unsolved()
     return Trained(
         tuple(specs),
         tuple(measured),
-        diverged,
-        passes,
+        diverged_at.cpu().numpy(),
+        course.passes(steps).cpu().numpy(),
         None if unsolved is None else unsolved.cpu().numpy(),
+        course.members(),
         net.reason,
     )
+
+
+def start_course(net: Network, specs: Sequence[RunSpec]) -> Course:
+    """The training that the runs' method asks for, before its first step."""
+    courses: dict[str, Callable[[Network, Sequence[RunSpec]], Course]] = {
+        "": StepByStep,
+        "merge": MergeCourse,
+        "manifold": ManifoldCourse,
+    }
+    return courses[method_named(specs[0].method).scheme](net, specs)
 
 
 def _first(both: Progress) -> Progress:
@@ -107,6 +122,7 @@ def _first_run(twins: Trained) -> Trained:
         twins.diverged_at[:1],
         twins.backward_passes[:1],
         None if twins.unsolved is None else twins.unsolved[:1],
+        twins.members,
         twins.notice,
     )
 
@@ -117,17 +133,23 @@ def evaluation_epochs(epochs: int, evaluations: int) -> frozenset[int]:
     return frozenset({0, *(round(epochs * k / count) for k in range(1, count + 1))})
 
 
-def _note_divergence(pack: PackState, latest: Sequence[Measurement]) -> None:
-    """A run whose loss is not finite on some split has diverged too."""
-    for split in ("train", "val", "test"):
-        losses = torch.from_numpy(losses_of(latest, split)).to(pack.diverged_at.device)
-        pack.diverged_at = mark_divergence(pack.diverged_at, losses, pack.step)
+def _with_divergence(
+    course: Course, before: Tensor, latest: Sequence[Sequence[Measurement]]
+) -> Tensor:
+    """The steps (N,) of the runs' first non-finite losses, in training or on some split."""
+    training = course.diverged_at()
+    diverged_at = torch.where(before >= 0, before, training)
+    for measured in latest:
+        for split in ("train", "val", "test"):
+            losses = torch.from_numpy(losses_of(measured, split)).to(diverged_at.device)
+            diverged_at = mark_divergence(diverged_at, losses, course.step())
+    return diverged_at
 
 
 def _progress(
-    pack: PackState, latest: Sequence[Measurement], epoch: int, specs: Sequence[RunSpec]
+    diverged_at: Tensor, latest: Sequence[Measurement], epoch: int, specs: Sequence[RunSpec]
 ) -> Progress:
     points = losses_of(latest, "val").copy()
-    gone = (pack.diverged_at >= 0).cpu().numpy()
+    gone = (diverged_at >= 0).cpu().numpy()
     points[gone] = np.nan
     return Progress(len(specs), epoch, specs[0].epochs, int(gone.sum()), points)

@@ -64,6 +64,7 @@ NASTY: dict[str, Tensor] = {
     "graded pair": graded(2, 3, 12),
     "graded and singular": graded(6, 3, 12),
     "forty graded": graded(40, 60, 12),
+    "forty graded in the plane": graded(40, 2, 12),
     "nearly identical": IDENTICAL + 1e-9 * random_jacobian(6, 2, 2),
     "nearly opposite": OPPOSITE + 1e-9 * random_jacobian(6, 2, 2),
     "huge": 1e15 * CHAIN,

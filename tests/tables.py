@@ -30,6 +30,7 @@ class Run:
     lr: float = 0.01
     passes: float | None = 100.0
     diverged: int | None = None
+    unsolved: float | None = None
     hyper: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -63,6 +64,8 @@ def rows_of(one: Run, tasks: Sequence[str]) -> list[dict[str, object]]:
     about = {"step": 10, "epoch": 1, "split": "train", "task": ""}
     if one.passes is not None:
         rows.append(base | about | {"measure": "backward_passes", "value": one.passes})
+    if one.unsolved is not None:
+        rows.append(base | about | {"measure": "unsolved_steps", "value": one.unsolved})
     if one.diverged is not None:
         rows.append(base | about | {"step": one.diverged, "measure": "diverged", "value": 1.0})
     return rows

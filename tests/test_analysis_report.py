@@ -73,7 +73,8 @@ def test_every_promised_file_is_there_and_nothing_else(complete: Path) -> None:
     assert sorted(str(p.relative_to(report)) for p in report.rglob("*") if p.is_file()) == [
         "arms.png", "arms.svg", "front.png", "front.svg", "index.html", "margins.png",
         "margins.svg", "tables/best.csv", "tables/coverage.csv", "tables/margins.csv",
-        "tables/normalisation.csv", "tables/runs.csv", "verdicts.csv", "verdicts.json",
+        "tables/normalisation.csv", "tables/runs.csv", "tables/solvers.csv", "verdicts.csv",
+        "verdicts.json",
     ]  # fmt: skip
 
 
@@ -109,6 +110,20 @@ def test_the_page_says_first_whether_it_is_complete_then_the_answer(complete: Pa
     assert "mtofront run config.yaml" in page.text
     assert "# <not> a real one" in page.text
     assert "c=0.4" in page.text and "2.13.0" in page.text
+
+
+def test_missed_tolerances_of_solvers_are_shown_with_their_arm(tmp_path: Path) -> None:
+    def page(misses: float) -> str:
+        own = [run(f"n{seed}", "nash", seed, (0.5, 0.5), unsolved=misses) for seed in range(3)]
+        return write_report(write_folder(tmp_path / f"{misses}", sweep() + own)).read_text()
+
+    missed = Page(page(4.0)).text
+    assert "Solvers that missed their tolerance" in missed
+    table = pd.read_csv(tmp_path / "4.0/report/tables/solvers.csv")
+    assert table.to_dict("records") == [
+        {"arm": "nash", "runs": 3, "runs_with_misses": 3, "missed_steps": 12.0}
+    ]
+    assert "Every solver of every step reached its tolerance (nash)" in Page(page(0.0)).text
 
 
 def test_writing_again_gives_the_same_page(complete: Path) -> None:

@@ -7,8 +7,16 @@ import pandas as pd
 import pytest
 from tables import Run, frame_of, run
 
-from mtofront.analysis import ComparisonError, Normalisation
-from mtofront.analysis.selection import evaluations, last_losses, points, run_table, select
+from mtofront.analysis import ComparisonError, Normalisation, compare
+from mtofront.analysis.selection import (
+    evaluations,
+    last_losses,
+    points,
+    points_apart,
+    run_table,
+    select,
+    training_of,
+)
 
 UNIT = Normalisation(("a", "b"), (0.0, 0.0), (1.0, 10.0))
 
@@ -95,3 +103,31 @@ def test_runs_with_equal_weights_form_a_group_and_others_stand_alone() -> None:
 def test_the_untrained_network_is_no_checkpoint() -> None:
     lucky = Run("r", "x", 0, ((0, (0.1, 0.1), (0.1, 0.1)), (5, (0.4, 0.4), (0.5, 0.5))))
     assert select(wide_of(frame_of([lucky])), UNIT, "val", "best").to_dict() == {"r": 5}
+
+
+def front_of(name: str, losses: dict[float, tuple[float, float]]) -> pd.DataFrame:
+    """Records of one training that shows a point a weight; facts about the whole have none."""
+    parts = [
+        frame_of([run(name, "manifold", 0, at, weights=(w, 1 - w), passes=None)])
+        for w, at in losses.items()
+    ]
+    whole = frame_of([run(name, "manifold", 0, (0.0, 0.0), passes=400.0)])
+    return pd.concat([*parts, whole[whole["measure"] == "backward_passes"]], ignore_index=True)
+
+
+def test_a_training_that_shows_a_front_is_compared_point_by_point_and_paid_for_once() -> None:
+    front = front_of("m", {0.0: (1.0, 0.0), 0.5: (0.4, 0.4), 1.0: (0.0, 1.0)})
+    plain = frame_of([run("p", "linear", 0, (0.5, 0.5))])
+    apart = points_apart(pd.concat([front, plain], ignore_index=True))
+    assert sorted(apart["run"].unique()) == ["m:1", "m:2", "m:3", "p"]
+    table = run_table(apart)
+    assert table["backward_passes"].to_dict() == {"m:1": 400, "m:2": 400, "m:3": 400, "p": 100}
+    assert {training_of(name) for name in table.index} == {"m", "p"}
+    pd.testing.assert_frame_equal(points_apart(apart), apart)
+    baseline = [
+        run(f"s{k}", "scalarization", 0, (k / 4, 1 - k / 4), weights=(1 - k / 4, k / 4))
+        for k in range(5)
+    ]
+    rows = compare(pd.concat([frame_of(baseline), front], ignore_index=True))
+    assert rows[["runs", "backward_passes"]].to_numpy().tolist() == [[1, 400.0]]
+    assert rows["hypervolume_ratio"].item() > 0.9

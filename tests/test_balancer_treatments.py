@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_balancer import TwoHeads, flat, gradients_by_hand, grads
+from test_balancer import STEPWISE, TwoHeads, flat, gradients_by_hand, grads
 from test_engine import regression, settings, spec
 from test_treatment import losses_of
 from torch import Tensor, nn
@@ -16,8 +16,6 @@ from mtofront.methods.method import Signals, State, Values
 from mtofront.sweep.network import fresh_module, network
 from mtofront.sweep.pack import start_pack, train_epoch
 from mtofront.sweep.streams import minibatches, stream
-
-NAMES = sorted(METHODS)
 
 
 def shortest(rows: Tensor) -> Tensor:
@@ -348,7 +346,7 @@ def broken(model: TwoHeads, kind: str) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STEPWISE)
 def test_broken_numbers_leave_the_memory_alone(name: str, kind: str) -> None:
     model = TwoHeads(3)
     balancer = Balancer(name, 3, model.trunk.parameters())
@@ -471,6 +469,8 @@ ENGINE = [
     ("gradvac", {"norm": "scalarization", "losses": "log"}, None),
     ("cagrad", {"heads": "scaled"}, (0.3, 2.0)),
     ("aligned_mtl", {}, None),
+    ("sdmgrad", {"norm": "scalarization"}, None),
+    ("modo", {}, (0.3, 2.0)),
 ]
 
 
@@ -498,16 +498,24 @@ def engine_and_loop(
     optimizer = torch.optim.SGD(module.parameters(), lr=RATE)
     found: list[Tensor] = []
     module.trunk.register_forward_hook(lambda _m, _i, output: found.append(output))  # type: ignore[union-attr]
+
+    def losses_at(rows: Tensor) -> list[Tensor]:
+        targets = [target[rows] for target in problem.train.targets]
+        return losses_of(module, problem, problem.train.inputs[rows], targets)
+
     for epoch in range(epochs):
         train_epoch(net, pack, [run, run], epoch)
         for rows in minibatches([run], len(problem.train), batch, epoch)[:, 0]:
-            data = problem.train.inputs[rows], [t[rows] for t in problem.train.targets]
             optimizer.zero_grad()
-            losses = losses_of(module, problem, *data)
-            features = found[-1] if treatment.get("level") == "features" else None
-            balancer.backward(losses, epoch=epoch, features=features)
+            if METHODS[name].independent:
+                losses, second = (losses_at(half) for half in rows.chunk(2))
+                balancer.backward(losses, epoch=epoch, independent=second)
+            else:
+                losses = losses_at(rows)
+                features = found[-1] if treatment.get("level") == "features" else None
+                balancer.backward(losses, epoch=epoch, features=features)
             optimizer.step()
-            balancer.after(losses_of(module, problem, *data))
+            balancer.after(losses_at(rows))
     expected = [pack.params[key][0].detach() for key, _ in module.named_parameters()]
     return expected, [p.detach() for p in module.parameters()]
 

@@ -14,7 +14,9 @@ from torch import Tensor
 
 import mtofront.methods.bargaining
 import mtofront.methods.cone
+import mtofront.methods.linear_program
 import mtofront.methods.quadratic
+import mtofront.methods.worst_case
 from mtofront.methods import (
     METHODS,
     UNSOLVED,
@@ -53,8 +55,14 @@ def is_deterministic(name: str) -> bool:
     return METHODS[name].noise(3) == 0
 
 
+def prefers_a_region(name: str) -> bool:
+    """A region of losses that the method heads for first, whatever the tasks have in common."""
+    return "vector" in METHODS[name].hyper
+
+
 def treats_tasks_alike(name: str) -> bool:
-    return is_deterministic(name) and "main" not in METHODS[name].hyper
+    named = "main" in METHODS[name].hyper or prefers_a_region(name)
+    return is_deterministic(name) and not named
 
 
 def draw_values(setting: Setting, batch: tuple[int, ...], tasks: int) -> Values:
@@ -229,7 +237,8 @@ def test_a_diverged_jacobian_gives_a_diverged_direction(setting: Setting) -> Non
 def test_renaming_the_tasks_renames_the_weights(setting: Setting) -> None:
     name = setting[0]
     if not treats_tasks_alike(name):
-        assert METHODS[name].noise(3) > 0 or "main" in METHODS[name].hyper
+        hyper = METHODS[name].hyper
+        assert METHODS[name].noise(3) > 0 or "main" in hyper or "vector" in hyper
         return
     jacobian, losses = random_jacobian(6, 5, 8, spread=0.5), torch.rand(5, dtype=torch.float64)
     order = torch.tensor([3, 0, 4, 1, 2])
@@ -252,11 +261,20 @@ def test_rotating_the_gradients_rotates_the_direction(setting: Setting) -> None:
 
 @every
 def test_equal_gradients_keep_their_direction(setting: Setting) -> None:
+    if "density" in METHODS[setting[0]].hyper:  # it leaves the smallest coordinates out
+        setting = (setting[0], {**setting[1], "density": 1.0})
     for jacobian in (IDENTICAL, rows((3, 4)), IDENTICAL[:1].repeat(4, 1)):
         losses = torch.linspace(1, 2, len(jacobian))
+        if prefers_a_region(setting[0]):
+            # equal gradients lead into no region, so the run has to be in it: its first vector's
+            losses = torch.eye(len(jacobian))[0] + 0.01
         direction = aggregate(setting[0], jacobian, losses=losses, **setting[1])
         length = direction.norm()
-        assert length > 0.1
+        assert length > 0.05
+        if METHODS[setting[0]].answers == "step":
+            # an optimiser scales every coordinate apart; of the direction the signs remain
+            assert torch.equal(direction.sign(), jacobian[0].sign())
+            continue
         torch.testing.assert_close(direction / length, jacobian[0] / 5, rtol=1e-6, atol=1e-6)
 
 
@@ -292,8 +310,11 @@ def test_inputs_are_never_written_to(setting: Setting) -> None:
 def test_a_step_stays_on_its_device_and_never_waits_for_a_value(
     setting: Setting, tasks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for solver in (mtofront.methods.bargaining, mtofront.methods.cone, mtofront.methods.quadratic):
+    methods = mtofront.methods
+    for solver in (methods.bargaining, methods.cone, methods.linear_program, methods.quadratic):
         monkeypatch.setattr(solver, "ITERATIONS", 1)
+    for solver in (mtofront.methods.worst_case, mtofront.methods.quadratic):
+        monkeypatch.setattr(solver, "PIVOTS", 1)
     method = METHODS[setting[0]]
     signals = draw_signals(method, 0, random_jacobian(1, 2, tasks, 5))
     values = draw_values(setting, (2,), tasks)

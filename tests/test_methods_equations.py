@@ -18,7 +18,7 @@ from jacobians import (
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtofront.methods import METHODS, Signals, aggregate, make, values_for
+from mtofront.methods import METHODS, Signals, Values, aggregate, make, values_for
 
 Array = NDArray[np.float64]
 
@@ -140,12 +140,13 @@ def test_tchebycheff_reaches_the_middle_of_a_concave_front_where_linear_does_not
     preferences = rows((0.3, 0.7), (0.5, 0.5), (0.7, 0.3))
 
     def ends_of_descent(name: str) -> Tensor:
+        values: Values = {"weights": preferences, "normalization": "none"}
         point = torch.full((3, 1), 0.05, dtype=torch.float64)
         for step in range(1200):
             distance = point - rows((1, -1))
             kernel = torch.exp(-(distance**2))
             signals = Signals(1 - kernel, point[:, :0])
-            weights, _ = METHODS[name].step(signals, {}, {"weights": preferences})
+            weights, _ = METHODS[name].step(signals, {}, values)
             slope = (weights * 2 * distance * kernel).sum(-1, keepdim=True)
             point = point - 0.1 * min(1.0, (1200 - step) / 600) * slope
         return point.squeeze(-1)

@@ -16,7 +16,7 @@ def test_defaults_fill_what_is_not_given() -> None:
     assert configured.method is METHODS["cagrad"]
     assert dict(configured.values) == {"c": 0.2, "rescale": 0.0}
     assert dict(make("mgda").values) == {"normalization": "none"}
-    assert dict(make("linear").values) == {"weights": None}
+    assert dict(make("linear").values) == {"weights": None, "normalization": "none"}
 
 
 def test_an_unknown_method_names_the_nearest_and_all_known() -> None:

@@ -147,7 +147,8 @@ def test_cagrad_is_certified_optimal(c: float, tasks: int, size: int, spread: fl
     ones = torch.ones(8, tasks, dtype=torch.float64)
     signals = Signals(ones, ones[:, :0], jacobians @ jacobians.mT)
     values = values_for(make("cagrad", c=c), tasks, batch=(8,))
-    weights, _ = METHODS["cagrad"].step(signals, {}, values)
+    method = METHODS["cagrad"]
+    weights, _ = method.step(signals, method.init(ones), values)
     for matrix, row in zip(jacobians.numpy(), weights.numpy(), strict=True):
         assert cagrad_gap(matrix, row, c) < 1e-6
 

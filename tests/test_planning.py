@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtofront.methods import METHODS, Choice
-from mtofront.sweep import Plan, load_config, plan
+from mtofront.sweep import Plan, RequestError, load_config, plan
 from mtofront.sweep.planning import automatic_pack
 from mtofront.sweep.spec import spec_from_dict
 from mtofront.sweep.weights import weight_grid
@@ -54,6 +54,14 @@ def test_every_arm_gets_the_same_number_of_runs_by_finer_learning_rates(bowls: P
     assert {s.restart for s in result.runs.values()} == {0}
     kept = {s.lr for s in result.runs.values() if s.arm == "scalarization"}
     assert kept == {0.01, 0.02}
+
+
+def test_numbers_of_a_grid_that_do_not_fit_together_are_refused(bowls: Path) -> None:
+    planned(bowls, "arms.pmtl={vectors: [3, 4], vector: [0, 2]}")
+    with pytest.raises(RequestError, match=r"pmtl\.vector: .*below `vectors`, which is 3; found 3"):
+        planned(bowls, "arms.pmtl={vectors: [3, 4], vector: [0, 3]}")
+    with pytest.raises(RequestError, match=r"pmtl\.vector: .*which is 5; found 5"):
+        planned(bowls, "arms.pmtl={vector: 5}")
 
 
 def test_with_one_learning_rate_arms_are_filled_with_restarts(bowls: Path) -> None:

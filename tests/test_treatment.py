@@ -12,7 +12,16 @@ import torch
 from test_engine import Twin, final_losses, regression, runs_of, settings, spec
 from torch import Tensor, nn
 
-from mtofront.methods import METHODS, HyperError, Treatment, aggregate, treatment_of
+from mtofront.methods import (
+    METHODS,
+    HyperError,
+    Signals,
+    Treatment,
+    aggregate,
+    make,
+    treatment_of,
+    values_for,
+)
 from mtofront.problems import Problem, ProblemError
 from mtofront.sweep.network import fresh_module, network
 from mtofront.sweep.pack import start_pack, train_epoch
@@ -256,6 +265,35 @@ def test_clipping_is_torchs_own_for_every_run_by_itself() -> None:
     pack = train_pack(problem, [run, other])
     values = [m.values[0] for m in pack.measurements if (m.step, m.split) == (1, "test")]
     np.testing.assert_allclose(values, [x.item() for x in after], rtol=1e-9)
+
+
+def test_methods_with_two_samples_see_the_halves_of_the_minibatch() -> None:
+    run = one_step("sdmgrad", {})
+    problem = regression()
+    module = fresh_module(problem, run)
+    rows = minibatches([run], 64, 64, 0)[0, 0]
+    trunk = list(module.trunk.parameters())  # type: ignore[union-attr]
+    jacobians = []
+    for half in (rows[:32], rows[32:]):
+        targets = [t[half] for t in problem.train.targets]
+        losses = losses_of(module, problem, problem.train.inputs[half], targets)
+        grads = [list(torch.autograd.grad(x, trunk, retain_graph=True)) for x in losses]
+        jacobians.append(flat(grads))
+    whole_rows = (jacobians[0] + jacobians[1]) / 2
+
+    def direction(shared: list[list[Tensor]], losses: Losses) -> list[Tensor]:
+        method = make("sdmgrad")
+        signals = Signals(
+            losses=torch.stack(losses).detach(),
+            noise=torch.empty(0, dtype=torch.float64),
+            gramian=whole_rows @ whole_rows.mT,
+            independent=jacobians[0] @ jacobians[1].mT,
+        )
+        state = method.method.init(torch.zeros(2, dtype=torch.float64))
+        weights, _ = method.method.step(signals, state, values_for(method, 2))
+        return cut(weights @ whole_rows, shared[0])
+
+    np.testing.assert_allclose(trained(run), by_hand(run, direction), rtol=1e-9)
 
 
 ALL = [

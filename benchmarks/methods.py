@@ -1,0 +1,168 @@
+"""Times one aggregation of a ready Jacobian, ours against TorchJD's and LibMTL's.
+
+    pip install 'torchjd[full]>=0.18' LibMTL==1.1.5 && python benchmarks/methods.py
+
+Prints a table for every number of tasks T: microseconds a run of `aggregate` on a batch of N
+Jacobians, of a call of TorchJD's aggregator and of LibMTL's weighting, which take one Jacobian a
+call, and how many times faster a run of ours is. One process, one thread, every call in turn with
+its rivals, medians of processor time, so that what else runs on the machine matters little. A peer
+that is not installed, or a method of it that fails, is named at the end and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import statistics
+import sys
+import time
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtofront.methods import aggregate
+
+Call = Callable[[], object]
+
+PEERS: dict[str, tuple[dict[str, Any], str | None, dict[str, Any], str | None, dict[str, Any]]] = {
+    # ours, TorchJD's and LibMTL's name with their settings; LibMTL's losses-only weightings have
+    # nothing to aggregate, and its GradDrop works on representations
+    "linear": ({}, "Mean", {}, None, {}),
+    "random": ({}, "Random", {}, None, {}),
+    "pcgrad": ({}, "PCGrad", {}, "PCGrad", {}),
+    "gradvac": ({"beta": 0.5}, "GradVac", {}, "GradVac", {"beta": 0.5}),
+    "graddrop": ({}, "GradDrop", {}, None, {}),
+    "mgda": ({}, "MGDA", {}, "MGDA", {"mgda_gn": "none"}),
+    "cagrad": ({"c": 0.4}, "CAGrad", {"c": 0.4}, "CAGrad", {"calpha": 0.4, "rescale": 0}),
+    "imtl_g": ({}, "IMTLG", {}, "IMTL", {}),
+    "nash_mtl": ({}, "NashMTL", {"n_tasks": True}, None, {}),
+    "fairgrad": ({"alpha": 2.0}, "FairGrad", {"alpha": 2.0}, None, {}),
+    "aligned_mtl": ({}, "AlignedMTL", {}, None, {}),
+    "upgrad": ({}, "UPGrad", {}, None, {}),
+    "dualproj": ({}, "DualProj", {}, None, {}),
+    "config": ({}, "ConFIG", {}, None, {}),
+}
+
+
+def jacobians(runs: int, tasks: int, parameters: int) -> Tensor:
+    """Gradients (runs, T, P) float32: half of each is common to ten directions; norms spread."""
+    generator = torch.Generator().manual_seed(0)
+    shared = torch.randn(runs, tasks, 10, generator=generator)
+    directions = torch.randn(runs, 10, parameters, generator=generator) / 10**0.5
+    own = torch.randn(runs, tasks, parameters, generator=generator)
+    sizes = torch.exp(0.5 * torch.randn(runs, tasks, 1, generator=generator))
+    return (shared @ directions + own) * sizes
+
+
+def torchjd_call(name: str, options: dict[str, Any], pool: Tensor) -> Call:
+    """A call of TorchJD's aggregator on the next Jacobian of the pool."""
+    import torchjd.aggregation
+
+    if options.get("n_tasks"):
+        options = {"n_tasks": pool.shape[1]}
+    aggregator = getattr(torchjd.aggregation, name)(**options)
+    supply = itertools.cycle(pool)
+    return lambda: aggregator(next(supply))
+
+
+def libmtl_call(name: str, options: dict[str, Any], pool: Tensor) -> Call:
+    """A call of LibMTL's weighting that is handed the next Jacobian in place of backward passes."""
+    if "LibMTL" not in sys.modules:
+        spec = importlib.util.find_spec("LibMTL")
+        if spec is None:
+            raise ImportError("LibMTL is not installed")
+        # its package imports trainers and vision models, of which a weighting needs none
+        package = types.ModuleType("LibMTL")
+        package.__path__ = list(spec.submodule_search_locations or [])
+        sys.modules["LibMTL"] = package
+    module = importlib.import_module(f"LibMTL.weighting.{name}")
+    weighting = getattr(module, name)()
+    weighting.task_num, weighting.rep_grad, weighting.device = pool.shape[1], False, "cpu"
+    supply = itertools.cycle(pool)
+    weighting._compute_grad_dim = lambda: None
+    weighting._compute_grad = weighting._get_grads = lambda *_, **__: next(supply)
+    weighting._reset_grad = lambda gradient: gradient
+    weighting.init_param()
+    losses = torch.ones(pool.shape[1])
+    return lambda: weighting.backward(losses, **options)
+
+
+def medians(calls: dict[str, Call], seconds: float) -> dict[str, float]:
+    """Median seconds of every call; they take turns."""
+    for call in calls.values():
+        call()
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(next(iter(taken.values()))) < 5:
+        for name, call in calls.items():
+            start = time.process_time()
+            call()
+            taken[name].append(time.process_time() - start)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def measured(name: str, tasks: int, options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The cells of a method's row, and what had to be left out."""
+    ours, torchjd, torchjd_options, libmtl, libmtl_options = PEERS[name]
+    pool = jacobians(max(options.runs), tasks, options.parameters)
+    rivals, left_out = {}, []
+    for peer, make, theirs, given in (
+        ("TorchJD", torchjd_call, torchjd, torchjd_options),
+        ("LibMTL", libmtl_call, libmtl, libmtl_options),
+    ):
+        if theirs is not None:
+            try:
+                call = make(theirs, given, pool)
+                call()
+                rivals[peer] = call
+            except Exception as error:
+                left_out.append(f"{peer}'s {theirs}, T = {tasks}: {type(error).__name__}: {error}")
+    own, ratios = [], {peer: [] for peer in ("TorchJD", "LibMTL")}
+    times: dict[str, float] = {}
+    for runs in options.runs:
+        batch = pool[:runs] if runs > 1 else pool[0]
+        calls = {"ours": lambda batch=batch: aggregate(name, batch, **ours), **rivals}
+        times = medians(calls, options.seconds)
+        own.append(f"{times['ours'] / runs * 1e6:8.0f}")
+        for peer in ratios:
+            known = peer in times
+            ratios[peer].append(f"{times[peer] * runs / times['ours']:7.1f}" if known else 7 * " ")
+    cells = [f"{name:12s}", *own]
+    for peer, found in ratios.items():
+        cells += [f"{times[peer] * 1e6:8.0f}" if peer in times else 8 * " ", *found]
+    return cells, left_out
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tasks", type=int, nargs="+", default=[2, 8, 40])
+    parser.add_argument("--runs", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--parameters", type=int, default=1000)
+    parser.add_argument("--methods", nargs="+", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--seconds", type=float, default=0.5, help="time for each measurement")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    batches = "".join(f"{f'N={runs}':>9s}" for runs in options.runs)
+    gains = "".join(f"{f'N={runs}':>8s}" for runs in options.runs)
+    missing: list[str] = []
+    for tasks in options.tasks:
+        print(
+            f"\nT = {tasks}, P = {options.parameters}: µs a run; ×: times a run of ours is faster"
+        )
+        print(f"{'':12s}{batches}  TorchJD{gains.replace('N', '×N')}   LibMTL{gains}")
+        for name in options.methods:
+            cells, left_out = measured(name, tasks, options)
+            print(" ".join(cells).rstrip(), flush=True)
+            missing += left_out
+    print("\nleft out:", *(missing or ["nothing"]), sep="\n  ")
+
+
+if __name__ == "__main__":
+    main()
