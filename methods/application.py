@@ -158,10 +158,12 @@ def _tensor_by_tensor(method: Method, values: Values, state: State, evidence: Ev
     """A Jacobian method on one tensor after the other: their sizes differ."""
     blocks = torch.split(evidence.jacobian, list(evidence.sizes), dim=-1)
     noise = _own_noise(evidence, len(blocks))
+    halves = [torch.split(half, list(evidence.sizes), dim=-1) for half in evidence.halves or ()]
     directions, states = [], []
     for k, block in enumerate(blocks):
         own = {name[len(f"{k}/") :]: v for name, v in state.items() if name.startswith(f"{k}/")}
-        part = Evidence(evidence.losses, noise[..., k, :], block, (), epoch=evidence.epoch)
+        pair = (halves[0][k], halves[1][k]) if halves else None
+        part = Evidence(evidence.losses, noise[..., k, :], block, (), pair, evidence.epoch)
         direction, _, after = _whole(method, values, own, part)
         directions.append(direction)
         states.append(after)

@@ -9,28 +9,37 @@ import torch
 from torch import Tensor
 
 from .application import Evidence, Update, first_state, noise_width, unsolved_steps, updated
+from .given import (
+    Losses,
+    attached,
+    check_features,
+    check_shared,
+    check_takes_two,
+    loss_weights,
+    scalars,
+)
 from .gramian import gramian_of
-from .hyper import HyperError, check_task_weights, make, values_for
+from .hyper import HyperError, make, values_for
 from .leaves import Group
 from .method import Signals, State, TaskWeights
 from .passes import (
     Sample,
     Surroundings,
+    all_finite,
     combined_passes,
     last_layer_rows,
+    treated_together,
     values_of,
     weighted_pass,
 )
-from .treatment import TREATMENTS, from_losses, treated, treatment_of
-
-Losses = Sequence[Tensor] | Tensor
+from .treatment import TREATMENTS, from_losses, treatment_of
 
 
 class Scaler(Protocol):
     """What is asked of a torch.amp.GradScaler."""
 
-    def get_scale(self) -> float:
-        """The factor that losses are multiplied by before the backward pass."""
+    def scale(self, outputs: Tensor) -> Tensor:
+        """The outputs times the present factor; the first call makes the scaler ready to step."""
 
 
 class Balancer:
@@ -52,7 +61,8 @@ class Balancer:
     ) -> None:
         """Prepare method `name` for `tasks` losses.
 
-        shared: the parameters that all tasks train, in the order of the forward pass.
+        shared: the parameters that all tasks train, in the order of the forward pass; one that is
+            named twice counts once.
         seed: of the method's own random numbers; the same on all processes of a group.
         group: a torch.distributed process group whose processes each hold a part of the minibatch.
             Gradients and losses are averaged over it before the method sees them, so the model
@@ -63,8 +73,8 @@ class Balancer:
         Raises ValueError for an unknown method, no task, or shared parameters that are none or
         frozen; HyperError for a wrong option.
         """
-        self.shared = list(shared)
-        _check_shared(self.shared, tasks)
+        self.shared = list({id(parameter): parameter for parameter in shared}.values())
+        check_shared(self.shared, tasks)
         given = {key: options.pop(key) for key in TREATMENTS if key in options}
         method = make(name).method
         if method.scheme:
@@ -74,7 +84,7 @@ class Balancer:
             )
         self._scale_losses: Tensor | None = None
         if not any(isinstance(kind, TaskWeights) for kind in method.hyper.values()):
-            self._scale_losses = _loss_weights(options.pop("weights", None), tasks)
+            self._scale_losses = loss_weights(options.pop("weights", None), tasks)
         self.configured = make(name, **options)
         self.treatment = treatment_of(method, given)
         if self.treatment.level == "features" and group is not None:
@@ -83,13 +93,13 @@ class Balancer:
         self.steps = 0
         self.weights: Tensor | None = None
         self._group = group
-        self._device = str(self.shared[0].device)
-        self._values = values_for(self.configured, tasks, (), self._device)
-        zeros = torch.zeros(tasks, dtype=torch.float64, device=self._device)
+        self._values = values_for(self.configured, tasks)
+        zeros = torch.zeros(tasks, dtype=torch.float64)
         sizes = [parameter.numel() for parameter in self.shared]
         self._state = first_state(method, self.treatment, zeros, sizes)
         self._noise_width = noise_width(method, self.treatment, tasks, len(sizes))
         self._waits = False
+        self._sound = torch.tensor(True)
         self._generator = torch.Generator().manual_seed(seed)
 
     @property
@@ -119,28 +129,34 @@ class Balancer:
         Shared parameters get the method's combination of the tasks' gradients. Every other
         parameter gets its tasks' gradients: weighted too where one backward pass of the weighted
         losses serves everything, else as `heads` says. A parameter that no loss reaches is left as
-        it is. Gradients that are not finite leave the method's state alone.
-        Raises ValueError if the losses are not T scalars that require a gradient, if features are
-        missing or out of place, or if the method still waits for `after`.
+        it is. Losses, or gradients of shared parameters, that are not finite leave the method's
+        state alone. Half-precision losses are multiplied and added in single precision.
+        Raises ValueError if the losses are not T scalars that require a gradient, if features or
+        a second sample are missing or out of place, or if the method still waits for `after`.
         """
         if self._waits:
             raise ValueError(
                 f"{self.configured.method.name} learns from every step's effect: call "
                 "after(losses) with the same minibatch's losses after optimizer.step()"
             )
-        self._check_features(features)
-        samples = [Sample(self._checked(losses), features)]
-        if independent is not None and self.configured.method.independent:
-            samples.append(Sample(self._checked(independent)))
-        scale = 1.0 if scaler is None else scaler.get_scale()
+        check_features(self.configured.method, self.treatment, features)
+        samples = [Sample(self._trained(attached(scalars(losses, self.tasks))), features)]
+        if independent is not None:
+            check_takes_two(self.configured.method)
+            samples.append(Sample(self._trained(attached(scalars(independent, self.tasks)))))
+        self._follow()
+        one = torch.ones((), device=self._sound.device)
+        scale = 1.0 if scaler is None else float(scaler.scale(one))
         around = Surroundings(self.shared, self._group, scale)
         noise = torch.rand(self._noise_width, generator=self._generator, dtype=torch.float64)
-        noise = noise.to(self._device)
-        if from_losses(self.configured.method):
-            self._weighted(samples[0].losses, around, noise, epoch)
-        else:
-            update = combined_passes(samples, around, self._decide, noise, epoch)
-            self.weights = update.weights
+        noise = noise.to(self._sound.device)
+        # a training step may be called inside autocast, where backward passes would lose digits
+        with torch.autocast(self._sound.device.type, enabled=False):
+            if from_losses(self.configured.method):
+                self._weighted(samples[0].losses, around, noise, epoch)
+            else:
+                update = combined_passes(samples, around, self._decide, noise, epoch)
+                self.weights = update.weights
         self.steps += 1
         self._waits = self.configured.method.after is not None
 
@@ -148,13 +164,19 @@ class Balancer:
         """Tell a method that has `Method.after` what its step did; nothing for the others.
 
         losses: those of the same minibatch after the optimiser's step; no gradient is needed.
+        A step whose numbers were not finite teaches nothing.
+        Raises ValueError if no `backward` came before, or a call has followed it already.
         """
         method = self.configured.method
-        if method.after is not None:
-            scalars = self._treated(self._scalars(losses))
-            around = Surroundings(self.shared, self._group, 1.0)
-            effect = values_of(scalars, around).to(self._device)
-            self._keep(method.after(effect, self._state, self._values), effect)
+        if method.after is None:
+            return
+        if not self._waits:
+            raise ValueError(f"{method.name}: call after(losses) once after every backward(losses)")
+        self._follow()
+        trained = self._trained(scalars(losses, self.tasks))
+        effect = values_of(trained, Surroundings(self.shared, self._group, 1.0))
+        sound = self._sound & torch.isfinite(effect).all()
+        self._keep(method.after(effect, self._state, self._values), sound)
         self._waits = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -164,101 +186,77 @@ class Balancer:
             "tasks": self.tasks,
             "steps": self.steps,
             "waits": self._waits,
+            "sound": bool(self._sound),
             "state": {name: value.clone() for name, value in self._state.items()},
             "generator": self._generator.get_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned. Raises ValueError if it is another method's."""
+        """Go on from what `state_dict` returned, wherever its tensors are now.
+
+        Raises ValueError if it is that of another method, number of tasks or treatment.
+        """
         own = (self.configured.method.name, self.tasks)
         if (state["method"], state["tasks"]) != own:
             raise ValueError(
                 f"a state loads into a Balancer of its own method and number of tasks, {own}; "
                 f"found {(state['method'], state['tasks'])}"
             )
+        shapes, found = (
+            {name: tuple(value.shape) for name, value in tensors.items()}
+            for tensors in (self._state, state["state"])
+        )
+        if shapes != found:
+            raise ValueError(
+                "a state loads into a Balancer of the same treatment and shared parameters; "
+                f"it remembers {shapes}, found {found}"
+            )
         self.steps, self._waits = state["steps"], state["waits"]
-        self._state = {name: value.to(self._device) for name, value in state["state"].items()}
-        self._generator.set_state(state["generator"])
+        self._sound = torch.tensor(state["sound"])
+        self._state = dict(state["state"])
+        self._generator.set_state(state["generator"].cpu())
 
-    def _scalars(self, losses: Losses) -> list[Tensor]:
-        scalars = list(losses)
-        shapes = [tuple(loss.shape) for loss in scalars]
-        if len(scalars) != self.tasks or any(loss.numel() != 1 for loss in scalars):
-            raise ValueError(f"a step has {self.tasks} scalar losses; found shapes {shapes}")
-        return [loss.reshape(()) for loss in scalars]
+    def _follow(self) -> None:
+        """Be where the parameters are now: a model may move after its Balancer was made."""
+        device = self.shared[0].device
+        self._sound = self._sound.to(device)
+        self._state = {name: value.to(device) for name, value in self._state.items()}
+        self._values = {
+            name: value.to(device) if isinstance(value, Tensor) else value
+            for name, value in self._values.items()
+        }
 
-    def _checked(self, losses: Losses) -> list[Tensor]:
-        scalars = self._scalars(losses)
-        for task, loss in enumerate(scalars):
-            if not loss.requires_grad:
-                raise ValueError(
-                    f"every loss must depend on a trainable parameter; loss {task} requires no "
-                    "gradient. Was it detached, or computed under torch.no_grad()?"
-                )
-        return self._treated(scalars)
-
-    def _treated(self, scalars: Sequence[Tensor]) -> list[Tensor]:
+    def _trained(self, losses: Sequence[Tensor]) -> list[Tensor]:
+        """The losses as the method trains them: weighted, then their logarithms if so treated."""
         weights = [None] * self.tasks if self._scale_losses is None else list(self._scale_losses)
         return [
-            treated(loss, self.treatment, weight)
-            for loss, weight in zip(scalars, weights, strict=True)
+            treated_together(loss, self.treatment, weight, self._group)
+            for loss, weight in zip(losses, weights, strict=True)
         ]
-
-    def _check_features(self, features: Tensor | None) -> None:
-        wanted = self.treatment.level == "features"
-        if wanted and (features is None or not features.requires_grad):
-            raise ValueError(
-                "level='features' needs the shared representation, attached to its graph: "
-                "backward(losses, features=...)"
-            )
-        if features is not None and not wanted:
-            raise ValueError(
-                "features are looked at under level='features' only: "
-                f"Balancer({self.configured.method.name!r}, ..., level='features')"
-            )
 
     def _weighted(
         self, losses: Sequence[Tensor], around: Surroundings, noise: Tensor, epoch: int
     ) -> None:
         method = self.configured.method
-        seen = values_of(losses, around).to(self._device)
+        seen = values_of(losses, around)
         last = method.layer == "last"
         gramian = gramian_of(last_layer_rows(losses, around)) if last else None
         signals = Signals(seen, noise, gramian, epoch=epoch)
         self.weights, state = method.step(signals, self._state, self._values)
-        self._keep(state, self.weights)
         weighted_pass(losses, self.weights, around)
+        grads = [parameter.grad for parameter in self.shared if parameter.grad is not None]
+        self._keep(state, all_finite([seen, self.weights, *(grads if state else [])]))
 
     def _decide(self, evidence: Evidence) -> Update:
         update = updated(
             self.configured.method, self.treatment, self._values, self._state, evidence
         )
-        self._keep(update.state, update.direction)
+        self._keep(update.state, all_finite([evidence.losses, update.direction]))
         return update
 
-    def _keep(self, state: State, answer: Tensor) -> None:
-        """Move to the next state, unless this step's answer shows that its numbers were broken."""
-        sound = torch.isfinite(answer).all()
+    def _keep(self, state: State, sound: Tensor) -> None:
+        """Move to the next state, unless the numbers that it was made of were broken."""
+        self._sound = sound
         self._state = {
             name: torch.where(sound, value, self._state[name]) for name, value in state.items()
         }
-
-
-def _check_shared(shared: Sequence[Tensor], tasks: int) -> None:
-    if tasks < 1 or not shared:
-        raise ValueError(
-            "a Balancer needs at least one task and one shared parameter; "
-            f"found tasks={tasks} and {len(shared)} parameters"
-        )
-    if not all(parameter.requires_grad for parameter in shared):
-        raise ValueError(
-            "every shared parameter must be trainable, but one has requires_grad=False; "
-            "leave frozen parameters out of `shared`"
-        )
-
-
-def _loss_weights(found: object, tasks: int) -> Tensor | None:
-    """Checked weights (T,) that multiply the losses before the method, or None for ones."""
-    if found is None:
-        return None
-    return torch.tensor(check_task_weights("weights", found, tasks), dtype=torch.float64)

@@ -13,10 +13,13 @@ Group = Any
 """A torch.distributed process group; its type exists only where distributed was built in."""
 
 
-def leaves_of(loss: Tensor) -> list[Tensor]:
-    """The leaf tensors that `loss.backward()` would add a gradient to, each once."""
+def leaves_of(loss: Tensor, until: Tensor | None = None) -> list[Tensor]:
+    """The leaf tensors that `loss.backward()` would add a gradient to, each once.
+
+    until: a tensor whose own graph is not searched.
+    """
     found: list[Tensor] = []
-    seen: set[object] = set()
+    seen: set[object] = set() if until is None else {until.grad_fn}
     waiting: list[object] = [loss.grad_fn]
     if loss.grad_fn is None and loss.requires_grad:
         return [loss]
@@ -85,6 +88,11 @@ def accumulate_all(
     parameters: Iterable[Tensor], gradients: Iterable[Tensor | None], group: Group | None
 ) -> None:
     """Add gradients, averaged over a group, to the parameters that have one."""
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        if gradient is not None:
-            accumulate(parameter, averaged(gradient, group))
+    pairs = [(p, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
+    if group is not None and pairs:
+        # one message for all of them
+        mean = averaged(torch.cat([gradient.flatten() for _, gradient in pairs]), group)
+        parts = torch.split(mean, [gradient.numel() for _, gradient in pairs])
+        pairs = [(parameter, part) for (parameter, _), part in zip(pairs, parts, strict=True)]
+    for parameter, gradient in pairs:
+        accumulate(parameter, gradient)

@@ -19,6 +19,7 @@ from .leaves import (
     stacked,
     task_gradients,
 )
+from .treatment import Treatment, treated
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,31 @@ class _Rows:
     own: Sequence[Sequence[Tensor | None]]
 
 
+def all_finite(values: Sequence[Tensor]) -> Tensor:
+    """Whether no value anywhere is NaN or infinite, a scalar; no device waits for it."""
+    return torch.stack([torch.isfinite(value).all() for value in values]).all()
+
+
 def values_of(losses: Sequence[Tensor], around: Surroundings) -> Tensor:
     """The losses (T,) float64, as all processes together see them."""
     return averaged(torch.stack([loss.detach().double() for loss in losses]), around.group)
+
+
+def treated_together(
+    loss: Tensor, treatment: Treatment, weight: Tensor | None, group: Group | None
+) -> Tensor:
+    """A loss as a method trains it: see `treated`.
+
+    Over a group it is the logarithm of the processes' mean, not the mean of their logarithms: its
+    value is that of all of them, its gradient this process' share, for averaging.
+    """
+    if group is None or treatment.losses == "raw":
+        return treated(loss, treatment, weight)
+    with torch.enable_grad():
+        mean = averaged(loss.detach().double(), group).requires_grad_()
+        whole = treated(mean, treatment, weight)
+        (slope,) = torch.autograd.grad(whole, mean)
+    return whole.detach() + slope * (loss - loss.detach())
 
 
 def last_layer_rows(losses: Sequence[Tensor], around: Surroundings) -> Tensor:
@@ -116,6 +139,8 @@ def _rows(sample: Sample, around: Surroundings) -> _Rows:
     place = _place(sample, around)
     scaled = [loss * around.scale for loss in sample.losses]
     owners = [[leaf for leaf in leaves_of(loss) if id(leaf) not in known] for loss in scaled]
+    if sample.features is not None:
+        _check_detours(sample.losses, sample.features, known)
     wanted = [[*place, *own] for own in owners]
     rows = task_gradients(scaled, wanted, keep=sample.features is not None)
     count = len(place)
@@ -128,6 +153,18 @@ def _rows(sample: Sample, around: Surroundings) -> _Rows:
         owners,
         [row[count:] for row in rows],
     )
+
+
+def _check_detours(losses: Sequence[Tensor], features: Tensor, shared: set[int]) -> None:
+    """Refuse shared parameters that a loss reaches past the representation."""
+    for task, loss in enumerate(losses):
+        for leaf in leaves_of(loss, until=features):
+            if id(leaf) in shared:
+                raise ValueError(
+                    f"loss {task} reaches a shared parameter of shape {tuple(leaf.shape)} past the "
+                    "features, which would lose that gradient; leave it out of `shared`, or give "
+                    "features that come after it"
+                )
 
 
 def _add_to_shared(

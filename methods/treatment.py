@@ -67,7 +67,7 @@ def treatment_of(method: Method, given: Mapping[str, object]) -> Treatment:
     for name, found in given.items():
         if name not in TREATMENTS:
             raise HyperError(name, f"unknown option {name!r}{nearest(name, TREATMENTS)}")
-        if found not in TREATMENTS[name]:
+        if not isinstance(found, str) or found not in TREATMENTS[name]:
             allowed = ", ".join(TREATMENTS[name])
             raise HyperError(name, f"`{name}` must be one of {allowed}; found {found!r}")
     treatment = Treatment(**{name: str(found) for name, found in given.items()})
