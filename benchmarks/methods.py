@@ -4,14 +4,15 @@
 
 Prints a table for every number of tasks T: microseconds a run of `aggregate` on a batch of N
 Jacobians, of a call of TorchJD's aggregator and of LibMTL's weighting, which take one Jacobian a
-call, and how many times faster a run of ours is. One process, one thread, every call in turn with
-its rivals, medians of processor time, so that what else runs on the machine matters little. A peer
-that is not installed, or a method of it that fails, is named at the end and left out.
+call (timed beside N = 1), and how many times faster a run of ours is. One process, one thread; each
+call in turn with its rivals; medians of processor time, so that what else runs on the machine
+matters less. A peer that is not installed, or a method of it that fails, is named at the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import itertools
 import statistics
@@ -92,18 +93,31 @@ def libmtl_call(name: str, options: dict[str, Any], pool: Tensor) -> Call:
     return lambda: weighting.backward(losses, **options)
 
 
-def medians(calls: dict[str, Call], seconds: float) -> dict[str, float]:
-    """Median seconds of every call; they take turns."""
-    for call in calls.values():
+def medians(ours: Call, rivals: dict[str, Call], runs: int, seconds: float) -> dict[str, float]:
+    """Median seconds a run; all take turns, a rival with as many calls in a row as there are runs.
+
+    Fewer if they take longer than a tenth of the time.
+    """
+    repeats: dict[str, int] = {}
+    for name, call in rivals.items():
         call()
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+        repeats[name] = max(1, min(runs, int(seconds / 10 / max(elapsed(call, 1), 1e-9))))
+    ours()
+    taken: dict[str, list[float]] = {name: [] for name in ("ours", *rivals)}
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(next(iter(taken.values()))) < 5:
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            taken[name].append(time.process_time() - start)
+    while time.perf_counter() < end or len(taken["ours"]) < 5:
+        taken["ours"].append(elapsed(ours, 1) / runs)
+        for name, call in rivals.items():
+            taken[name].append(elapsed(call, repeats[name]))
     return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def elapsed(call: Call, repeats: int) -> float:
+    """Processor time of a call, on average."""
+    start = time.process_time()
+    for _ in range(repeats):
+        call()
+    return (time.process_time() - start) / repeats
 
 
 def measured(name: str, tasks: int, options: argparse.Namespace) -> tuple[list[str], list[str]]:
@@ -123,18 +137,19 @@ def measured(name: str, tasks: int, options: argparse.Namespace) -> tuple[list[s
             except Exception as error:
                 left_out.append(f"{peer}'s {theirs}, T = {tasks}: {type(error).__name__}: {error}")
     own, ratios = [], {peer: [] for peer in ("TorchJD", "LibMTL")}
-    times: dict[str, float] = {}
+    first: dict[str, float] = {}
     for runs in options.runs:
         batch = pool[:runs] if runs > 1 else pool[0]
-        calls = {"ours": lambda batch=batch: aggregate(name, batch, **ours), **rivals}
-        times = medians(calls, options.seconds)
-        own.append(f"{times['ours'] / runs * 1e6:8.0f}")
+        call = functools.partial(aggregate, name, batch, **ours)
+        times = medians(call, rivals, runs, options.seconds)
+        first = first or times
+        own.append(f"{times['ours'] * 1e6:8.0f}")
         for peer in ratios:
             known = peer in times
-            ratios[peer].append(f"{times[peer] * runs / times['ours']:7.1f}" if known else 7 * " ")
+            ratios[peer].append(f"{times[peer] / times['ours']:7.1f}" if known else 7 * " ")
     cells = [f"{name:12s}", *own]
     for peer, found in ratios.items():
-        cells += [f"{times[peer] * 1e6:8.0f}" if peer in times else 8 * " ", *found]
+        cells += [f"{first[peer] * 1e6:8.0f}" if peer in first else 8 * " ", *found]
     return cells, left_out
 
 
@@ -150,13 +165,13 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     batches = "".join(f"{f'N={runs}':>9s}" for runs in options.runs)
-    gains = "".join(f"{f'N={runs}':>8s}" for runs in options.runs)
+    gains = "".join(f"{f'×N={runs}':>8s}" for runs in options.runs)
     missing: list[str] = []
     for tasks in options.tasks:
         print(
             f"\nT = {tasks}, P = {options.parameters}: µs a run; ×: times a run of ours is faster"
         )
-        print(f"{'':12s}{batches}  TorchJD{gains.replace('N', '×N')}   LibMTL{gains}")
+        print(f"{'':12s}{batches}  TorchJD{gains}   LibMTL{gains}")
         for name in options.methods:
             cells, left_out = measured(name, tasks, options)
             print(" ".join(cells).rstrip(), flush=True)

@@ -24,12 +24,13 @@ FRACTION = 2.0**-53
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
     """The direction (..., P)."""
     assert signals.jacobian is not None
-    jacobian = signals.jacobian
-    purity = jacobian.sum(-2) / positive(jacobian.abs().sum(-2))
+    above = signals.jacobian.clamp_min(0).sum(-2)
+    below = signals.jacobian.clamp_max(0).sum(-2)
+    # ½ (1 + Σ g / Σ |g|) is the positive part's share of both
+    purity = above / positive(above - below)
     seed = (signals.noise / FRACTION).long()
-    keep_positive = (1 + purity) / 2 > scattered(seed, jacobian.shape[-1])
-    kept = torch.where((jacobian > 0) == keep_positive.unsqueeze(-2), jacobian, 0.0)
-    return torch.where(purity.isnan(), purity, kept.sum(-2)), state
+    keep_positive = purity > scattered(seed, purity.shape[-1])
+    return torch.where(purity.isnan(), purity, torch.where(keep_positive, above, below)), state
 
 
 def noise(tasks: int) -> int:
@@ -44,19 +45,19 @@ def scattered(seed: Tensor, count: int) -> Tensor:
     integer arithmetic, so the same on every device and in every batch.
     """
     position = torch.arange(1, count + 1, device=seed.device)
-    bits = (_mixed(seed) + position) * _signed(0x9E3779B97F4A7C15)
-    return _shifted(_mixed(bits), 11).double() * FRACTION
+    bits = (_mixed(seed) + position).mul_(_signed(0x9E3779B97F4A7C15))
+    return _shifted(_mixed(bits), 11).double().mul_(FRACTION)
 
 
 def _mixed(bits: Tensor) -> Tensor:
-    bits = (bits ^ _shifted(bits, 30)) * _signed(0xBF58476D1CE4E5B9)
-    bits = (bits ^ _shifted(bits, 27)) * _signed(0x94D049BB133111EB)
-    return bits ^ _shifted(bits, 31)
+    bits = _shifted(bits, 30).bitwise_xor_(bits).mul_(_signed(0xBF58476D1CE4E5B9))
+    bits = _shifted(bits, 27).bitwise_xor_(bits).mul_(_signed(0x94D049BB133111EB))
+    return _shifted(bits, 31).bitwise_xor_(bits)
 
 
 def _shifted(bits: Tensor, places: int) -> Tensor:
-    """A shift to the right that fills with zeros, as for unsigned numbers."""
-    return (bits >> places) & ((1 << (64 - places)) - 1)
+    """A new tensor, shifted to the right and filled with zeros, as for unsigned numbers."""
+    return (bits >> places).bitwise_and_((1 << (64 - places)) - 1)
 
 
 def _signed(constant: int) -> int:

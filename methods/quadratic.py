@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .arithmetic import dot, padded, positive, settled, solver, times
 from .gramian import norms
-from .pivoting import Rule, first_rule, next_rule
+from .pivoting import first_rule, next_rule
 
 PIVOTS = 12
 """Random problems of 3 to 40 tasks need at most 9; the interior-point method takes the others."""
@@ -45,7 +45,8 @@ def minimise_nonnegative(hessian: Tensor, slopes: Tensor) -> tuple[Tensor, Tenso
     if not settled(solved):
         inner = _interior(hessian.unsqueeze(-3), slopes)
         point = torch.where(solved, point, inner)
-        solved = solved | (_missed(hessian, slopes, point) <= TOLERANCE)
+        slack = _products(hessian, point) - slopes
+        solved = solved | (_missed(point, slack) <= TOLERANCE)
     return point[..., :tasks] * size / scale.unsqueeze(-2), solved
 
 
@@ -72,15 +73,18 @@ def _products(matrix: Tensor, vectors: Tensor) -> Tensor:
     """A symmetric matrix (..., A, A) times K vectors (..., K, A)."""
     if vectors.shape[-2] == 1:
         return times(matrix, vectors.squeeze(-2)).unsqueeze(-2)
-    return vectors @ matrix
+    full = padded(matrix, 1.0)
+    extra = full.shape[-1] - matrix.shape[-1]
+    if extra:
+        vectors = torch.nn.functional.pad(vectors, (0, extra))
+    return (vectors @ full)[..., : matrix.shape[-1]]
 
 
-def _missed(hessian: Tensor, slopes: Tensor, point: Tensor) -> Tensor:
+def _missed(point: Tensor, slack: Tensor) -> Tensor:
     """Largest |min(x_i, s_i)| with s = Hx − b, (..., K, 1), as a share of max(1, max x_i).
 
     The Hessian has unit diagonal and a slope the largest entry 1; the optimum is where it is 0.
     """
-    slack = _products(hessian, point) - slopes
     size = point.abs().amax(-1, keepdim=True).clamp_min(1)
     return torch.minimum(point, slack).abs().amax(-1, keepdim=True) / size
 
@@ -90,7 +94,9 @@ def _pivoted(hessian: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
     identity = torch.eye(hessian.shape[-1], dtype=hessian.dtype, device=hessian.device)
     hessians = hessian.unsqueeze(-3)
     free = slopes > 0
-    rule: Rule = first_rule(slopes)
+    if settled(~free):
+        return torch.zeros_like(slopes), ~free[..., :1]
+    rule = first_rule(slopes)
     for _ in range(PIVOTS):
         pairs = free.unsqueeze(-1) & free.unsqueeze(-2)
         factor, _ = torch.linalg.cholesky_ex(torch.where(pairs, hessians, identity))
@@ -101,8 +107,7 @@ def _pivoted(hessian: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
         if settled(~wrong):
             break
         free, rule = next_rule(free, wrong, rule)
-    point = point.clamp_min(0)
-    return point, _missed(hessian, slopes, point) <= ROUNDING
+    return point.clamp_min(0), _missed(point, slack) <= ROUNDING
 
 
 def boundary(values: Tensor, change: Tensor) -> Tensor:
