@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from .gramian import gramian_of
-from .hyper import make, values_for
-from .method import Signals
+from .hyper import Configured, check_for_tasks, make, spread_values
+from .method import Method, Signals, State, Values, no_state
+
+LARGEST_SQUARE = 1e30
+"""Squared norms between this and its inverse are far from where single precision ends."""
 
 
 def aggregate(
@@ -26,50 +31,109 @@ def aggregate(
     generator: on the CPU, for methods that draw; None means a new one seeded with 0, so that two
         calls agree.
     The method starts from its fresh state. One that wants two independent samples of the gradients
-    is shown this one twice. Products of gradients are formed in float64 and the
-    result has the Jacobian's dtype; a Jacobian that holds NaN or inf gives NaN.
+    is shown this one twice. Products of single-precision gradients are added in float64 over short
+    stretches, see `gramian_of`; the weighted sum is formed in the Jacobian's precision, at least
+    single. A problem too large or too small for that is computed in float64. The result has the
+    Jacobian's dtype; a Jacobian that holds NaN or inf gives NaN.
     Raises ValueError for an unknown method, wrong shapes or missing losses, HyperError for a wrong
     hyper-parameter.
     """
-    configured = make(name, **hyper)
     _check_shapes(jacobian, losses)
+    batch, tasks = tuple(jacobian.shape[:-2]), jacobian.shape[-2]
+    configured = _configured(name, tasks, hyper)
     method = configured.method
-    batch, tasks = jacobian.shape[:-2], jacobian.shape[-2]
-    wide = jacobian.detach().double()
+    rows = jacobian.detach()
+    if rows.dtype != torch.float64:
+        # merged networks are few, and what the ways there go through may be tiny
+        rows = rows.double() if method.scheme == "merge" else rows.float()
     # NaN runs through every computation, so it shows whether the answer depends on the losses
-    unknown = wide.new_full(wide.shape[:-1], torch.nan) if losses is None else losses.detach()
-    wants_gramian = method.needs != "losses" or method.independent
-    gramian = gramian_of(wide) if wants_gramian else None
+    unknown = rows.new_full((*batch, tasks), torch.nan, dtype=torch.float64)
     signals = Signals(
-        losses=unknown.to(wide),
-        noise=_drawn((*batch, method.noise(tasks)), generator, wide),
-        gramian=gramian,
-        jacobian=wide if method.needs == "jacobian" else None,
-        independent=gramian if method.independent else None,
+        losses=unknown if losses is None else losses.detach().to(unknown),
+        noise=_drawn((*batch, method.noise(tasks)), generator, unknown),
     )
-    values = values_for(configured, tasks, tuple(batch), str(wide.device))
-    zeros = wide.new_zeros(wide.shape if method.needs == "jacobian" else wide.shape[:-1])
-    answer, _ = method.step(signals, method.init(zeros), values)
+    values = spread_values(configured, tasks, batch, unknown.device)
+    answer, direction, squares = _first_step(method, signals, rows, values)
+    if _is_moderate(squares) and math.isfinite(float(direction.sum())):
+        return direction.to(jacobian.dtype)
+    serves = direction.isfinite().all(-1, keepdim=True)
+    if squares is not None:
+        inside = (squares >= 1 / LARGEST_SQUARE) & (squares <= LARGEST_SQUARE)
+        serves = serves & inside.all(-1, keepdim=True)
+    if rows.dtype != torch.float64:
+        rows = rows.double()
+        answer, wide, _ = _first_step(method, signals, rows, values)
+        direction = torch.where(serves, direction.double(), wide)
     if losses is None and bool(answer.isnan().any()):
         known = replace(signals, losses=torch.ones_like(unknown))
-        again, _ = method.step(known, method.init(zeros), values)
+        again, _, _ = _first_step(method, known, rows, values)
         if bool((answer.isnan() & ~again.isnan()).any()):
             raise ValueError(
                 f"what {name} answers depends on the losses; pass losses=, shape (..., T)"
             )
+    return direction.to(jacobian.dtype)
+
+
+def _first_step(
+    method: Method, signals: Signals, rows: Tensor, values: Values
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A method's first answer, the direction (..., P) that it means, and squared norms (..., T).
+
+    The norms are given where they say whether single precision served: not where the rows have
+    double, nor for a method that looks at no products.
+    """
+    gramian, squares = None, None
+    if method.needs == "gramian" or method.independent:
+        gramian = gramian_of(rows)
+        squares = None if rows.dtype == torch.float64 else gramian.diagonal(dim1=-2, dim2=-1)
+    shown = replace(
+        signals,
+        gramian=gramian,
+        jacobian=rows if method.needs == "jacobian" else None,
+        independent=gramian if method.independent else None,
+    )
+    state: State = {}
+    if method.init is not no_state:
+        state = method.init(torch.zeros_like(rows if method.needs == "jacobian" else shown.losses))
+    answer, _ = method.step(shown, state, values)
     if method.answers != "weights":
-        return answer.to(jacobian.dtype)
-    if wide.ndim == 2:
-        return (answer @ wide).to(jacobian.dtype)
-    return (answer.unsqueeze(-2) @ wide).squeeze(-2).to(jacobian.dtype)
+        return answer, answer, squares
+    near = answer.to(rows.dtype)
+    if rows.ndim == 2:
+        return answer, near @ rows, squares
+    return answer, (near.unsqueeze(-2) @ rows).squeeze(-2), squares
 
 
-def _drawn(shape: tuple[int, ...], generator: torch.Generator | None, wide: Tensor) -> Tensor:
-    """Uniform random numbers (*shape) beside the Jacobian; see `aggregate`."""
+def _is_moderate(squares: Tensor | None) -> bool:
+    """Whether single precision holds the products of all gradients with these squared norms."""
+    if squares is None:
+        return True
+    least, most = torch.aminmax(squares)
+    return float(least) >= 1 / LARGEST_SQUARE and float(most) <= LARGEST_SQUARE
+
+
+def _configured(name: str, tasks: int, hyper: dict[str, object]) -> Configured:
+    """The method with hyper-parameters that are checked, and remembered where they are plain."""
+    plain = all(type(found) in (bool, int, float, str) for found in hyper.values())
+    return _remembered(name, tasks, **hyper) if plain else _checked(name, tasks, **hyper)
+
+
+def _checked(name: str, tasks: int, /, **hyper: object) -> Configured:
+    configured = make(name, **hyper)
+    check_for_tasks(configured, tasks)
+    return configured
+
+
+# 1, 1.0 and True are equal, but not equally allowed
+_remembered = lru_cache(maxsize=256, typed=True)(_checked)
+
+
+def _drawn(shape: tuple[int, ...], generator: torch.Generator | None, beside: Tensor) -> Tensor:
+    """Uniform random numbers (*shape) float64 on a tensor's device; see `aggregate`."""
     if shape[-1] == 0:
-        return wide.new_empty(shape)
+        return beside.new_empty(shape)
     source = torch.Generator().manual_seed(0) if generator is None else generator
-    return torch.rand(shape, generator=source, dtype=torch.float64).to(wide.device)
+    return torch.rand(shape, generator=source, dtype=torch.float64).to(beside.device)
 
 
 def _check_shapes(jacobian: Tensor, losses: Tensor | None) -> None:

@@ -26,6 +26,9 @@ def products(first: Tensor, second: Tensor) -> Tensor:
     if first.dtype == torch.float64:
         return first @ second.mT
     size = first.shape[-1]
+    if size <= STRETCH:
+        left = first.float()
+        return (left @ (left if second is first else second.float()).mT).double()
     stretch = max(STRETCH, -(-size // STRETCHES))
     total = first.new_zeros(*first.shape[:-1], second.shape[-2], dtype=torch.float64)
     for start in range(0, size, stretch):

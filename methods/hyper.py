@@ -105,16 +105,31 @@ def values_for(
     Numbers have shape `batch`, task weights (*batch, tasks), float64; counts are integers. Raises
     HyperError if task weights are not `tasks` many, or a task's number is not below `tasks`.
     """
+    check_for_tasks(configured, tasks)
+    return spread_values(configured, tasks, batch, torch.device(device))
+
+
+def check_for_tasks(configured: Configured, tasks: int) -> None:
+    """Refuse task weights that are not `tasks` many, and a task's number that is not below."""
     given = {name: found for name, found in configured.values.items() if found is not None}
     check_hyper(configured.method, given, tasks)
+
+
+def spread_values(
+    configured: Configured, tasks: int, batch: tuple[int, ...], device: torch.device
+) -> Values:
+    """`values_for` without its checks."""
     values: dict[str, torch.Tensor | str | int] = {}
     for name, found in configured.values.items():
         if isinstance(found, str | int):
             values[name] = found
         elif isinstance(found, float):
             values[name] = torch.full(batch, found, dtype=torch.float64, device=device)
+        elif found is None:
+            shape = (*batch, tasks)
+            values[name] = torch.full(shape, 1 / tasks, dtype=torch.float64, device=device)
         else:
-            row = torch.tensor(found or (1 / tasks,) * tasks, dtype=torch.float64, device=device)
+            row = torch.tensor(found, dtype=torch.float64, device=device)
             values[name] = row.expand(*batch, tasks)
     return values
 

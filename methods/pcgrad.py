@@ -27,22 +27,22 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
 
 
 def noise(tasks: int) -> int:
-    """One number for every pair, whose ranks give each task its own order."""
-    return tasks * tasks
+    """One number for every pair, whose ranks give each task its own order; two need none."""
+    return tasks * tasks if tasks > 2 else 0
 
 
 def meetings(noise: Tensor, tasks: int) -> Tensor:
     """Row i is the order in which task i meets the others, (..., T, T - 1) integers.
 
-    noise: (..., T²) in [0, 1); a row's ranks are its order. A task alone meets itself.
+    noise: (..., T²) in [0, 1), nothing for one or two tasks; a row's ranks are its order. A task
+    alone meets itself.
     """
-    if tasks == 2:
-        return (
-            torch.arange(1, -1, -1, device=noise.device).view(2, 1).expand(*noise.shape[:-1], 2, 1)
-        )
+    if tasks <= 2:
+        others = torch.arange(tasks - 1, -1, -1, device=noise.device).view(tasks, 1)
+        return others.expand(*noise.shape[:-1], tasks, 1)
     alone = torch.eye(tasks, dtype=torch.bool, device=noise.device)
     ranks = noise.view(*noise.shape[:-1], tasks, tasks).masked_fill(alone, 1.0)
-    return ranks.argsort(-1)[..., : max(tasks - 1, 1)]
+    return ranks.argsort(-1)[..., : tasks - 1]
 
 
 def surgery(gramian: Tensor, orders: Tensor, yields: Tensor | None = None) -> Tensor:

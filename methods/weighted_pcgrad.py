@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .arithmetic import positive
 from .method import Method, Paper, Signals, State, TaskWeights, Values, task_weights
-from .pcgrad import noise, surgery
+from .pcgrad import surgery
 
 
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
@@ -31,6 +31,11 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     second_yields = ~first_yields.mT
     yields = first_yields.triu(1) | second_yields.tril(-1)
     return surgery(signals.gramian, orders, yields).sum(-2), state
+
+
+def noise(tasks: int) -> int:
+    """Two numbers for every pair: when it meets, and which of the two yields."""
+    return tasks * tasks
 
 
 METHOD = Method(
