@@ -85,7 +85,8 @@ def eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
     full = padded(matrix / size[..., None, None], -1.0)
     extra = full.shape[-1] - matrix.shape[-1]
     values, vectors = torch.linalg.eigh(full)
-    values, vectors = values[..., extra:], vectors[..., : matrix.shape[-1], extra:]
+    if extra:
+        values, vectors = values[..., extra:], vectors[..., :-extra, extra:]
     rounding = values[..., -1:] * matrix.shape[-1] * torch.finfo(values.dtype).eps
     return torch.where(values > rounding, values, 0.0) * size.unsqueeze(-1), vectors
 
@@ -99,7 +100,8 @@ def pseudo_solve(matrix: Tensor, right: Tensor) -> Tensor:
     tasks = right.shape[-1]
     factor, _ = torch.linalg.cholesky_ex(padded(matrix, 1.0))
     regular = factor.diagonal(dim1=-2, dim2=-1).amin(-1, keepdim=True) > REGULAR
-    full = torch.nn.functional.pad(right, (0, factor.shape[-1] - tasks))
+    extra = factor.shape[-1] - tasks
+    full = torch.nn.functional.pad(right, (0, extra)) if extra else right
     answer = torch.cholesky_solve(full.unsqueeze(-1), factor).squeeze(-1)[..., :tasks]
     if settled(regular):
         return answer
@@ -118,7 +120,7 @@ def settled(done: Tensor) -> bool:
     It is asked of a CPU only: no other device may wait for a value. A problem that is done must
     stay as it is, so that its digits do not depend on how long its neighbours take.
     """
-    return done.device.type == "cpu" and bool(done.all())
+    return done.is_cpu and bool(done.all())
 
 
 def power(base: Tensor, exponent: Tensor) -> Tensor:
@@ -128,4 +130,4 @@ def power(base: Tensor, exponent: Tensor) -> Tensor:
 
 def positive(values: Tensor) -> Tensor:
     """The values with 1 in place of 0: divisors for quantities that are 0 wherever these are."""
-    return values + (values == 0)
+    return values + values.logical_not()

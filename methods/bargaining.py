@@ -50,7 +50,7 @@ def fair_weights(gramian: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
     identity = torch.eye(gramian.shape[-1], dtype=gramian.dtype, device=gramian.device)
     # a zero gradient gets a dimension of its own, so that its equation has a solution
     absent = torch.diag_embed((lengths == 0).to(gramian))
-    exact = cosines(gramian) + absent
+    exact = cosines(gramian, lengths) + absent
     exponent = 1 / alpha
     target = (exponent - 1) * torch.log(positive(lengths))
     # a common factor of all right-hand sides only scales the solution

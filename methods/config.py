@@ -22,7 +22,8 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     """Weights (..., T), of either sign."""
     assert signals.gramian is not None
     clean, finite = trusted(signals.gramian)
-    cosine, lengths = cosines(clean), norms(clean)
+    lengths = norms(clean)
+    cosine = cosines(clean, lengths)
     spread = pseudo_solve(cosine, torch.ones_like(lengths))
     along = times(cosine, spread)
     length = dot(lengths, along) / positive(dot(spread, along).clamp_min(0))

@@ -6,7 +6,7 @@ kept, which is Σ g_i on average.
 Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov, "Just Pick a Sign", NeurIPS 2020, arXiv
 2010.06808, Algorithm 1 without leak.
 Difference: on the gradients of the shared parameters, where the paper takes gradients of a
-representation times its activations.
+representation times its activations. u has 24 random bits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .arithmetic import positive
 from .method import Method, Paper, Signals, State, Values
 
 FRACTION = 2.0**-53
@@ -26,11 +25,12 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     assert signals.jacobian is not None
     above = signals.jacobian.clamp_min(0).sum(-2)
     below = signals.jacobian.clamp_max(0).sum(-2)
-    # ½ (1 + Σ g / Σ |g|) is the positive part's share of both
-    purity = above / positive(above - below)
+    # ½ (1 + Σ g / Σ |g|) is the positive part's share of both, NaN where all are 0
+    purity = above / (above - below)
     seed = (signals.noise / FRACTION).long()
-    keep_positive = purity > scattered(seed, purity.shape[-1])
-    return torch.where(purity.isnan(), purity, torch.where(keep_positive, above, below)), state
+    keep_negative = (purity <= scattered(seed, purity.shape[-1])).to(purity)
+    # exact for 0 and 1, and cheaper than a choice; the parts of what diverged are not finite
+    return torch.lerp(above, below, keep_negative), state
 
 
 def noise(tasks: int) -> int:
@@ -39,14 +39,17 @@ def noise(tasks: int) -> int:
 
 
 def scattered(seed: Tensor, count: int) -> Tensor:
-    """Uniform numbers (..., count) in [0, 1), float64, that follow from a seed (..., 1) int64.
+    """Uniform multiples (..., count) of 2^-24 in [0, 1), float32, that follow from a seed (..., 1).
 
-    The generator SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) at positions seed + 1 … seed + count:
-    integer arithmetic, so the same on every device and in every batch.
+    Both halves of each word of the generator SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) at
+    positions seed + 1, seed + 2, …: integer arithmetic, so the same on every device and in every
+    batch. seed: int64.
     """
-    position = torch.arange(1, count + 1, device=seed.device)
-    bits = (_mixed(seed) + position).mul_(_signed(0x9E3779B97F4A7C15))
-    return _shifted(_mixed(bits), 11).double().mul_(FRACTION)
+    position = torch.arange(1, count // 2 + count % 2 + 1, device=seed.device)
+    words = _mixed((_mixed(seed) + position).mul_(_signed(0x9E3779B97F4A7C15)))
+    halves = words.view(torch.int32)[..., :count]
+    # their upper 24 bits, from -2^23 on
+    return (halves >> 8).float().mul_(2.0**-24).add_(0.5)
 
 
 def _mixed(bits: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     assert signals.gramian is not None
     clean, finite = trusted(signals.gramian)
     lengths = norms(clean)
-    kept = _orthogonal_parts(cosines(clean), lengths)
+    kept = _orthogonal_parts(cosines(clean, lengths), lengths)
     progress = times(clean, kept.sum(-2)) / positive(lengths)
     if choice(values, "p") == "2":
         progress = progress / positive(lengths)

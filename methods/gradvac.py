@@ -30,9 +30,14 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     """Weights (..., T), each at least 1; then the targets follow the cosines just met."""
     assert signals.gramian is not None
     tasks = signals.gramian.shape[-1]
-    coefficients, met = vaccinated(signals.gramian, meetings(signals.noise, tasks), state["target"])
+    if tasks == 2:
+        weights, met = _between_two(signals.gramian, state["target"])
+    else:
+        orders = meetings(signals.noise, tasks)
+        coefficients, met = vaccinated(signals.gramian, orders, state["target"])
+        weights = coefficients.sum(-2)
     beta = number(values, "beta").unsqueeze(-1)
-    return coefficients.sum(-2), {"target": (1 - beta) * state["target"] + beta * met}
+    return weights, {"target": torch.lerp(state["target"], met, beta)}
 
 
 def vaccinated(gramian: Tensor, orders: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,6 +73,21 @@ def vaccinated(gramian: Tensor, orders: Tensor, target: Tensor) -> tuple[Tensor,
     empty = torch.zeros_like(gramian)
     coefficients = identity + empty.scatter(-1, orders, torch.cat(given, -1))
     return coefficients, empty.scatter(-1, orders, torch.cat(met, -1))
+
+
+def _between_two(gramian: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (..., 2) for two tasks, each of which meets the other only, and the cosines met."""
+    lengths = norms(gramian)
+    # a zero gradient has cosine 0 with the other, and neither gives nor gets
+    inverse = lengths.reciprocal().masked_fill(lengths.logical_not(), 0.0)
+    cosine = gramian[..., :1, 1] * inverse[..., :1] * inverse[..., 1:]
+    # row i of the targets is what task i wants; the weights are of what it is given
+    goal = target.flip(-2).diagonal(dim1=-2, dim2=-1).clamp(-LARGEST, LARGEST)
+    sines = (1 - cosine * cosine).clamp_min(0) / (1 - goal * goal)
+    rise = (goal * sines.sqrt() - cosine).clamp_min(0)
+    weights = 1 + rise * lengths.flip(-1) * inverse
+    away = 1 - torch.eye(2, dtype=gramian.dtype, device=gramian.device)
+    return weights, cosine.unsqueeze(-1) * away
 
 
 METHOD = Method(

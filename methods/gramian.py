@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -42,9 +44,12 @@ def norms(gramian: Tensor) -> Tensor:
     return gramian.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
 
 
-def cosines(gramian: Tensor) -> Tensor:
-    """Cosines between the tasks' gradients, (..., T, T); 0 in the rows of a zero gradient."""
-    lengths = positive(norms(gramian))
+def cosines(gramian: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Cosines between the tasks' gradients, (..., T, T); 0 in the rows of a zero gradient.
+
+    lengths: their norms (..., T), where they are at hand.
+    """
+    lengths = positive(norms(gramian) if lengths is None else lengths)
     # one division after the other: the product of two tiny norms would underflow
     return gramian / lengths.unsqueeze(-1) / lengths.unsqueeze(-2)
 
@@ -54,6 +59,8 @@ def trusted(gramian: Tensor) -> tuple[Tensor, Tensor]:
 
     Decompositions raise on NaN for the whole batch; one diverged run must not stop its neighbours.
     """
+    if gramian.is_cpu and math.isfinite(float(gramian.sum())):
+        return gramian, gramian.new_ones((*gramian.shape[:-2], 1), dtype=torch.bool)
     # 0 times NaN or inf is NaN
     finite = (gramian * 0).sum((-1, -2), keepdim=True) == 0
     if settled(finite):

@@ -27,7 +27,7 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     if clean.shape[-1] == 2:
         spread = _between_two(clean, lengths)
     else:
-        spread = pseudo_solve(cosines(clean), torch.ones_like(lengths))
+        spread = pseudo_solve(cosines(clean, lengths), torch.ones_like(lengths))
     weights = spread / positive(lengths)
     return or_nan(finite, weights / positive(weights.sum(-1, keepdim=True))), state
 

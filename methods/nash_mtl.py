@@ -35,7 +35,7 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
 def _for_one_or_two(gramian: Tensor) -> Tensor:
     """The closed form: α_i ‖g_i‖ = 1 / √(1 + cosine) for both, or 1 for a task alone."""
     lengths = norms(gramian)
-    cosine = cosines(gramian)[..., :1, 1:].sum(-1)
+    cosine = cosines(gramian, lengths)[..., :1, 1:].sum(-1)
     size = (1 + cosine + RIDGE).clamp_min(RIDGE).sqrt()
     return torch.where(lengths == 0, 0.0, 1 / (size * positive(lengths)))
 

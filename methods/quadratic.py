@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .arithmetic import dot, padded, positive, settled, solver, times
 from .gramian import norms
-from .pivoting import first_rule, next_rule
+from .pivoting import Rule, first_rule, next_rule
 
 PIVOTS = 12
 """Random problems of 3 to 40 tasks need at most 9; the interior-point method takes the others."""
@@ -43,8 +43,7 @@ def minimise_nonnegative(hessian: Tensor, slopes: Tensor) -> tuple[Tensor, Tenso
         slopes = torch.nn.functional.pad(slopes, (0, hessian.shape[-1] - tasks), value=-1.0)
     point, solved = _pivoted(hessian, slopes)
     if not settled(solved):
-        inner = _interior(hessian.unsqueeze(-3), slopes)
-        point = torch.where(solved, point, inner)
+        point = _finished(hessian, slopes, point, solved)
         slack = _products(hessian, point) - slopes
         solved = solved | (_missed(point, slack) <= TOLERANCE)
     return point[..., :tasks] * size / scale.unsqueeze(-2), solved
@@ -91,23 +90,61 @@ def _missed(point: Tensor, slack: Tensor) -> Tensor:
 
 def _pivoted(hessian: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
     """The exact solution x (..., K, T), where guessing who is positive ends with a right guess."""
-    identity = torch.eye(hessian.shape[-1], dtype=hessian.dtype, device=hessian.device)
-    hessians = hessian.unsqueeze(-3)
-    free = slopes > 0
+    matrices, right, free = hessian.unsqueeze(-3), slopes, slopes > 0
     if settled(~free):
         return torch.zeros_like(slopes), ~free[..., :1]
-    rule = first_rule(slopes)
-    for _ in range(PIVOTS):
-        pairs = free.unsqueeze(-1) & free.unsqueeze(-2)
-        factor, _ = torch.linalg.cholesky_ex(torch.where(pairs, hessians, identity))
-        right = torch.where(free, slopes, 0.0).unsqueeze(-1)
-        point = torch.cholesky_solve(right, factor).squeeze(-1)
-        slack = _products(hessian, point) - slopes
-        wrong = torch.where(free, point, slack) < -ROUNDING
+    size, copies = slopes.shape[-1], slopes.shape[-2]
+    rule, point, rest = first_rule(slopes), slopes, None
+    for turn in range(PIVOTS):
+        guess = _stationary(matrices, right, free)
+        # a turn has one way of multiplying, whoever is left, so that no digit depends on it
+        product = times(matrices, guess) if turn else _products(hessian, guess)
+        wrong = torch.where(free, guess, product - right) < -ROUNDING
+        point = guess if rest is None else _put(point, rest, guess)
         if settled(~wrong):
             break
         free, rule = next_rule(free, wrong, rule)
-    return point.clamp_min(0), _missed(point, slack) <= ROUNDING
+        kept = _few(wrong.any(-1))
+        if kept is not None:
+            rest = kept if rest is None else rest[kept]
+            matrices = hessian.reshape(-1, size, size)[rest // copies]
+            right, free = slopes.reshape(-1, size)[rest], free.reshape(-1, size)[kept]
+            rule = Rule(*(part.reshape(-1, 1)[kept] for part in rule))
+    missed = _missed(point, _products(hessian, point) - slopes)
+    return point.clamp_min(0), missed <= ROUNDING
+
+
+def _stationary(matrices: Tensor, slopes: Tensor, free: Tensor) -> Tensor:
+    """The minimum over the free unknowns, the others being 0."""
+    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    pairs = free.unsqueeze(-1) & free.unsqueeze(-2)
+    factor, _ = torch.linalg.cholesky_ex(torch.where(pairs, matrices, identity))
+    right = torch.where(free, slopes, 0.0).unsqueeze(-1)
+    return torch.cholesky_solve(right, factor).squeeze(-1)
+
+
+def _few(unfinished: Tensor) -> Tensor | None:
+    """Places of the unfinished problems if it pays to go on with them alone, on a CPU only."""
+    if not unfinished.is_cpu:
+        return None
+    places = unfinished.flatten().nonzero().squeeze(-1)
+    return places if 4 * len(places) <= 3 * unfinished.numel() else None
+
+
+def _put(point: Tensor, places: Tensor, found: Tensor) -> Tensor:
+    """The solutions (..., T) with those at some places, counted over all problems, replaced."""
+    flat = point.reshape(-1, point.shape[-1]).index_copy(0, places, found)
+    return flat.view(point.shape)
+
+
+def _finished(hessian: Tensor, slopes: Tensor, point: Tensor, solved: Tensor) -> Tensor:
+    """The solutions, by interior points where they are not solved; on a CPU only those are."""
+    if not solved.is_cpu:
+        return torch.where(solved, point, _interior(hessian.unsqueeze(-3), slopes))
+    size = slopes.shape[-1]
+    places = (~solved).flatten().nonzero().squeeze(-1)
+    matrices = hessian.reshape(-1, size, size)[places // slopes.shape[-2]]
+    return _put(point, places, _interior(matrices, slopes.reshape(-1, size)[places]))
 
 
 def boundary(values: Tensor, change: Tensor) -> Tensor:

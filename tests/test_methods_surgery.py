@@ -185,14 +185,17 @@ def splitmix64(seed: int, count: int) -> list[float]:
         return bits ^ (bits >> 31)
 
     start = mixed(seed)
-    states = [(start + k) * 0x9E3779B97F4A7C15 & mask for k in range(1, count + 1)]
-    return [(mixed(state) >> 11) * 2.0**-53 for state in states]
+    states = [(start + k) * 0x9E3779B97F4A7C15 & mask for k in range(1, count // 2 + 2)]
+    halves = [half for word in map(mixed, states) for half in (word & 0xFFFFFFFF, word >> 32)]
+    # as signed numbers they start at -2^31, which stands for 0
+    return [((half ^ 0x80000000) >> 8) * 2.0**-24 for half in halves[:count]]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**53 - 1, 123456789])
 def test_scattered_numbers_are_the_published_generators(seed: int) -> None:
-    numbers = scattered(torch.tensor([seed]), 50)
-    assert numbers.tolist() == splitmix64(seed, 50)
+    for count in (50, 51, 1):
+        numbers = scattered(torch.tensor([seed]), count)
+        assert numbers.tolist() == splitmix64(seed, count)
 
 
 def test_scattered_numbers_are_uniform_and_independent() -> None:
