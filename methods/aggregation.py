@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -48,12 +47,10 @@ def aggregate(
         rows = rows.double() if method.scheme == "merge" else rows.float()
     # NaN runs through every computation, so it shows whether the answer depends on the losses
     unknown = rows.new_full((*batch, tasks), torch.nan, dtype=torch.float64)
-    signals = Signals(
-        losses=unknown if losses is None else losses.detach().to(unknown),
-        noise=_drawn((*batch, method.noise(tasks)), generator, unknown),
-    )
+    shown = unknown if losses is None else losses.detach().to(unknown)
+    noise = _drawn((*batch, method.noise(tasks)), generator, unknown)
     values = spread_values(configured, tasks, batch, unknown.device)
-    answer, direction, squares = _first_step(method, signals, rows, values)
+    answer, direction, squares = _first_step(method, rows, shown, noise, values)
     if _is_moderate(squares) and math.isfinite(float(direction.sum())):
         return direction.to(jacobian.dtype)
     serves = direction.isfinite().all(-1, keepdim=True)
@@ -62,11 +59,10 @@ def aggregate(
         serves = serves & inside.all(-1, keepdim=True)
     if rows.dtype != torch.float64:
         rows = rows.double()
-        answer, wide, _ = _first_step(method, signals, rows, values)
+        answer, wide, _ = _first_step(method, rows, shown, noise, values)
         direction = torch.where(serves, direction.double(), wide)
     if losses is None and bool(answer.isnan().any()):
-        known = replace(signals, losses=torch.ones_like(unknown))
-        again, _, _ = _first_step(method, known, rows, values)
+        again, _, _ = _first_step(method, rows, torch.ones_like(unknown), noise, values)
         if bool((answer.isnan() & ~again.isnan()).any()):
             raise ValueError(
                 f"what {name} answers depends on the losses; pass losses=, shape (..., T)"
@@ -75,7 +71,7 @@ def aggregate(
 
 
 def _first_step(
-    method: Method, signals: Signals, rows: Tensor, values: Values
+    method: Method, rows: Tensor, losses: Tensor, noise: Tensor, values: Values
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """A method's first answer, the direction (..., P) that it means, and squared norms (..., T).
 
@@ -86,16 +82,17 @@ def _first_step(
     if method.needs == "gramian" or method.independent:
         gramian = gramian_of(rows)
         squares = None if rows.dtype == torch.float64 else gramian.diagonal(dim1=-2, dim2=-1)
-    shown = replace(
-        signals,
+    signals = Signals(
+        losses=losses,
+        noise=noise,
         gramian=gramian,
         jacobian=rows if method.needs == "jacobian" else None,
         independent=gramian if method.independent else None,
     )
     state: State = {}
     if method.init is not no_state:
-        state = method.init(torch.zeros_like(rows if method.needs == "jacobian" else shown.losses))
-    answer, _ = method.step(shown, state, values)
+        state = method.init(torch.zeros_like(rows if method.needs == "jacobian" else losses))
+    answer, _ = method.step(signals, state, values)
     if method.answers != "weights":
         return answer, answer, squares
     near = answer.to(rows.dtype)

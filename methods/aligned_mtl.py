@@ -28,8 +28,9 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     if clean.shape[-1] == 2:
         return or_nan(finite, _for_two(clean, preference)), state
     squares, vectors = eigen(clean)
-    smallest = torch.where(squares > 0, squares, torch.inf).amin(-1, keepdim=True)
-    shrink = torch.where(squares > 0, (smallest / positive(squares)).sqrt(), 0.0)
+    absent = squares.logical_not()
+    smallest = squares.masked_fill(absent, torch.inf).amin(-1, keepdim=True)
+    shrink = (smallest / (squares + absent)).sqrt().masked_fill(absent, 0.0)
     return or_nan(finite, times(vectors, shrink * times(vectors.mT, preference))), state
 
 

@@ -87,8 +87,8 @@ def eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(full)
     if extra:
         values, vectors = values[..., extra:], vectors[..., :-extra, extra:]
-    rounding = values[..., -1:] * matrix.shape[-1] * torch.finfo(values.dtype).eps
-    return torch.where(values > rounding, values, 0.0) * size.unsqueeze(-1), vectors
+    rounding = values[..., -1:] * (matrix.shape[-1] * torch.finfo(values.dtype).eps)
+    return values.mul(values > rounding) * size.unsqueeze(-1), vectors
 
 
 def pseudo_solve(matrix: Tensor, right: Tensor) -> Tensor:

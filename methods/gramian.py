@@ -18,7 +18,8 @@ def gramian_of(jacobian: Tensor) -> Tensor:
 
     jacobian: (..., T, P), any floating dtype. What a method reads from the products are
     differences of nearly equal numbers: single precision is used over short stretches only, whose
-    sums are added in float64. Half precision is widened first.
+    sums are added in float64. Half precision is widened first. Squared norms that single precision
+    cannot hold come out as 0 or inf.
     """
     return products(jacobian, jacobian)
 

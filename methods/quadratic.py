@@ -15,6 +15,8 @@ ITERATIONS = 25
 """Random problems of 3 to 40 tasks need at most 15 for rounding error; degenerate ones more."""
 CONVERGED = 1e-18
 """Mean complementarity product at which a problem is frozen; its entries are of order 1."""
+FEWEST = 16
+"""So many problems are worth gathering anew when others of their batch are finished."""
 RIDGE = 1e-14
 """Added to the unit diagonal of the Newton matrix only: it moves no solution."""
 ROUNDING = 1e-12
@@ -125,7 +127,7 @@ def _stationary(matrices: Tensor, slopes: Tensor, free: Tensor) -> Tensor:
 
 def _few(unfinished: Tensor) -> Tensor | None:
     """Places of the unfinished problems if it pays to go on with them alone, on a CPU only."""
-    if not unfinished.is_cpu:
+    if not unfinished.is_cpu or unfinished.numel() < FEWEST:
         return None
     places = unfinished.flatten().nonzero().squeeze(-1)
     return places if 4 * len(places) <= 3 * unfinished.numel() else None
