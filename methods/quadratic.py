@@ -15,6 +15,8 @@ ITERATIONS = 25
 """Random problems of 3 to 40 tasks need at most 15 for rounding error; degenerate ones more."""
 CONVERGED = 1e-18
 """Mean complementarity product at which a problem is frozen; its entries are of order 1."""
+CACHED = 2**19
+"""Numbers in the matrices that a CPU had better factorise at once."""
 FEWEST = 16
 """So many problems are worth gathering anew when others of their batch are finished."""
 RIDGE = 1e-14
@@ -118,6 +120,10 @@ def _pivoted(hessian: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
 
 def _stationary(matrices: Tensor, slopes: Tensor, free: Tensor) -> Tensor:
     """The minimum over the free unknowns, the others being 0."""
+    if free.is_cpu and free.numel() * free.shape[-1] > CACHED and len(free) == len(matrices) > 1:
+        # what is made on the way of one half stays in the cache
+        halves = zip(*(part.tensor_split(2) for part in (matrices, slopes, free)), strict=True)
+        return torch.cat([_stationary(*half) for half in halves])
     identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
     pairs = free.unsqueeze(-1) & free.unsqueeze(-2)
     factor, _ = torch.linalg.cholesky_ex(torch.where(pairs, matrices, identity))
