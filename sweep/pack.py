@@ -78,11 +78,15 @@ def train_epoch(net: Network, pack: PackState, specs: Sequence[RunSpec], epoch: 
         _step(net, pack, rule, minibatch, rate_factor(specs[0], epoch, k, len(orders)))
 
 
-def step_seeds(net: Network, specs: Sequence[RunSpec], step: int, copies: int = 1) -> list[int]:
-    """Each run's seed for layers that draw, so many times over; none where all runs are batched."""
-    if net.batched:
-        return []
-    return [stream(s, "layers", step).initial_seed() for s in specs for _ in range(copies)]
+def step_seeds(net: Network, specs: Sequence[RunSpec], step: int, copies: int = 1) -> Tensor:
+    """Each run's seed for layers that draw, so many times over; zeros where none does."""
+    device = net.problem.train.inputs.device
+    if not net.draws:
+        return torch.zeros(len(specs) * copies, dtype=torch.int64, device=device)
+    seeds = [stream(s, "layers", step).initial_seed() for s in specs]
+    drawn = torch.tensor(seeds, dtype=torch.int64, device=device).repeat_interleave(copies)
+    # copies of a run drop each their own
+    return drawn + torch.arange(copies, device=device).repeat(len(specs))
 
 
 def optimizer_settings(specs: Sequence[RunSpec]) -> Settings:

@@ -165,12 +165,12 @@ def test_batch_normalisation_keeps_running_statistics_of_each_run() -> None:
     assert np.allclose(found, expected, rtol=0, atol=1e-10)
 
 
-def test_dropout_trains_run_by_run_with_a_notice_and_stays_independent_of_the_pack() -> None:
-    problem = regression(lambda: Twin(nn.Dropout(0.5)))
+def test_layers_with_random_numbers_of_their_own_train_run_by_run_with_a_notice() -> None:
+    problem = regression(lambda: Twin(nn.AlphaDropout(0.5)))
     specs = runs_of("linear", 3)
     together = train_pack(problem, specs)
     alone = np.concatenate([final_losses(train_pack(problem, [s])) for s in specs])
-    assert "trunk.2" in together.notice and "Dropout" in together.notice
+    assert "trunk.2" in together.notice and "AlphaDropout" in together.notice
     assert np.array_equal(final_losses(together), alone)
 
 
