@@ -136,7 +136,7 @@ class PackedLayers(TorchFunctionMode):
         if func is torch.conv2d and args[0].ndim == 4:
             self.used = True
             return PackedConv2d.apply(*_conv_arguments(*args, **given))  # type: ignore[no-untyped-call]
-        if func is torch.max_pool2d and args[0].ndim == 4 and _is_batched(args[0]):
+        if _pools(func, given) and args[0].ndim == 4 and _is_batched(args[0]):
             return PackedMaxPool2d.apply(args[0], _pool_options(*args[1:], **given))  # type: ignore[no-untyped-call]
         return func(*args, **given)
 
@@ -205,12 +205,19 @@ def _conv_arguments(
     return input, weight, bias, stride, padding, dilation, groups
 
 
+def _pools(func: Callable[..., Any], given: dict[str, Any]) -> bool:
+    """Whether this is a pooling that answers with maxima only, not with their places."""
+    pools = func is torch.max_pool2d or func is nn.functional.max_pool2d
+    return pools and not given.get("return_indices", False)
+
+
 def _pool_options(
     kernel_size: Any,
     stride: Any = None,
     padding: Any = 0,
     dilation: Any = 1,
     ceil_mode: bool = False,
+    return_indices: bool = False,
 ) -> tuple[Any, ...]:
     return kernel_size, kernel_size if stride is None else stride, padding, dilation, ceil_mode
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from test_engine import final_losses, plain_loop, regression, runs_of, settings, spec
+from test_engine import Twin, final_losses, plain_loop, regression, runs_of, settings, spec
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -53,7 +53,7 @@ def test_a_convolutional_pack_trains_as_a_plain_torch_loop_does(norm: bool) -> N
     assert network(problem, run).lowered
     last = final_losses(train_pack(problem, [run, replace(run, seed=1)]))[0]
     expected = plain_loop(problem, run, lambda p: torch.optim.Adam(p, lr=0.01))
-    np.testing.assert_allclose(last[-2:], expected, rtol=1e-10)
+    np.testing.assert_allclose(last[-2:], expected, rtol=0, atol=1e-10)
 
 
 def test_a_convolutional_run_is_the_same_in_any_pack_to_rounding() -> None:
@@ -74,12 +74,11 @@ def test_pooling_of_rows_that_all_runs_share_needs_no_pack() -> None:
     assert done.notice == ""
 
 
-@pytest.mark.parametrize(
-    "layer", [nn.Dropout(0.5), nn.Sequential(nn.Dropout(0.2), nn.Dropout(0.3))]
-)
-def test_dropout_in_a_pack_is_bit_for_bit_that_of_the_run_alone(layer: nn.Module) -> None:
-    from test_engine import Twin
+TWICE = nn.Sequential(nn.Dropout(0.2), nn.Dropout(0.3))
 
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.5), TWICE], ids=["once", "twice"])
+def test_dropout_in_a_pack_is_bit_for_bit_that_of_the_run_alone(layer: nn.Module) -> None:
     problem = regression(lambda: Twin(layer))
     specs = runs_of("pcgrad", 5)
     together = train_pack(problem, specs)
@@ -102,7 +101,7 @@ def masks(function: Callable[..., Tensor], p: float, shape: tuple[int, ...], run
 
 def test_dropout_keeps_and_scales_as_torchs_own() -> None:
     left = masks(F.dropout, 0.3, (100, 200), 4)
-    assert set(left.unique().tolist()) == {0.0, pytest.approx(1 / 0.7)}
+    assert sorted(left.unique().tolist()) == [0.0, pytest.approx(1 / 0.7)]
     assert left.mean((1, 2)).tolist() == pytest.approx([1.0] * 4, abs=0.02)
     agree = (left[0] == left[1]).float().mean().item()
     assert agree == pytest.approx(0.3**2 + 0.7**2, abs=0.02)
