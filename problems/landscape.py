@@ -40,7 +40,7 @@ def landscape(rows: int = 1000) -> Problem:
     """Two narrow curved valleys that meet far from the start (Yu et al. 2020, appendix D).
 
     L₁ = 20 log max(|θ₁/2 + tanh θ₂|, 5e-6), L₂ = 25 log max(|θ₁/2 − tanh θ₂ + 2|, 5e-6), from
-    θ = (0.5, −3). Both floors, −244.1 and −305.2, are reached together at θ₁ = −2, θ₂ > 6.5.
+    θ = (0.5, −3). Both floors, −244.1 and −305.2, are reached together at θ₁ = −2 for θ₂ > 6.45.
     Losses are negative. With equal weights no learning rate leads there; PCGrad arrives, and so do
     tuned weights: a control where surgery helps, though not beyond a sweep of weights.
 
