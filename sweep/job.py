@@ -16,7 +16,8 @@ from .folder import Folder, write_json, write_table
 from .provide import placed_problem
 from .records import record_table
 from .spec import spec_from_dict
-from .train import Progress, train_pack
+from .train import train_pack
+from .trained import Progress
 
 
 @dataclass(frozen=True)

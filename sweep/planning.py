@@ -166,6 +166,7 @@ def _spec(config: Config, arm: str, setting: Setting, seed: int) -> RunSpec:
         epochs=config.budget.epochs,
         batch_size=config.budget.batch_size,
         evaluations=len(evaluation_epochs(config.budget.epochs, config.budget.evaluations)) - 1,
+        patience=config.budget.patience,
     )
 
 
