@@ -79,7 +79,8 @@ def test_survivors_of_a_compacted_pack_are_bit_for_bit_what_they_are_alone(
     monkeypatch.setattr(Network, "losses", counted)
     specs = runs(method, [0.001, 1e6, 0.002, 1e6, 0.003])
     together = train_pack(fragile(), specs)
-    assert sizes[-1] < max(sizes)
+    assert any(size % 5 == 0 for size in sizes)
+    assert sizes[-1] % 3 == 0  # three runs are left, with one network, member or mixture or more
     assert (together.diverged_at >= 0).tolist() == [False, True, False, True, False]
     alone = [rows_of(train_pack(fragile(), [one]))[0] for one in specs]
     assert all(same(a, b) for a, b in zip(rows_of(together), alone, strict=True))
