@@ -112,6 +112,22 @@ def test_the_concave_front_is_where_the_literature_has_it() -> None:
         assert losses == pytest.approx(expected, abs=6e-4)
 
 
+def test_fixed_weights_have_no_minimum_in_the_middle_of_the_concave_front() -> None:
+    problem = PROBLEMS["concave"]()
+    places = torch.linspace(-1.2, 1.2, 4801, dtype=torch.float64)
+    right, left = (
+        torch.stack([task.loss(place, target) for place in places])
+        for task, target in zip(problem.tasks, problem.test.targets, strict=True)
+    )
+    weights = torch.linspace(0.01, 0.99, 981, dtype=torch.float64).unsqueeze(1)
+    total = weights * right + (1 - weights) * left
+    inner = total[:, 1:-1]
+    lowest = (inner < total[:, :-2]) & (inner < total[:, 2:])
+    local = places[1:-1].expand_as(inner)[lowest]
+    assert local.abs().min() == pytest.approx(0.7071, abs=0.03)
+    assert places[total.argmin(dim=1)].abs().min() == pytest.approx(0.9575, abs=0.001)
+
+
 def losses_and_gradients(
     problem: Problem, module: nn.Module, parameter: nn.Parameter
 ) -> list[tuple[float, NDArray[np.float64]]]:
