@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+
+import torch
 
 from mtofront.methods import method_named
 from mtofront.problems import Problem
@@ -54,20 +57,32 @@ def _train_together(
     course = start_course(net, specs)
     due = evaluation_epochs(specs[0].epochs, specs[0].evaluations)
     ledger = Ledger(specs)
+    started, evaluating = time.perf_counter(), 0.0
     for epoch in range(specs[0].epochs + 1):
         if epoch > 0:
             course.train(epoch - 1)
         if epoch in due:
+            # the numbers of the last steps must be there before evaluation is timed
+            begin = _settled_at(course)
             networks = course.shown()
             latest = [measure_pack(net, shown, course.step(), epoch) for shown in networks]
             ledger.enter(course, latest)
-            listen(ledger.progress(epoch))
+            evaluating += time.perf_counter() - begin
+            training = time.perf_counter() - started - evaluating
+            listen(replace(ledger.progress(epoch), training=training, evaluating=evaluating))
             rows = ledger.going_on()
             if rows is None:
                 break
             if len(rows) < len(course.diverged_at()):
                 course.keep(rows.to(course.diverged_at().device))
     return ledger.closed(course, net.reason)
+
+
+def _settled_at(course: Course) -> float:
+    """The time when an accelerator has done all that training asked of it."""
+    if course.diverged_at().is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def start_course(net: Network, specs: Sequence[RunSpec]) -> Course:

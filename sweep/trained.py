@@ -16,7 +16,7 @@ from .spec import RunSpec
 class Progress:
     """What a pack tells while it trains: after `epoch` of `epochs`, the runs' validation losses.
 
-    points: (N, T); a diverged run's row is NaN.
+    points: (N, T); a diverged run's row is NaN. training, evaluating: seconds spent so far.
     """
 
     runs: int
@@ -24,6 +24,8 @@ class Progress:
     epochs: int
     diverged: int
     points: NDArray[np.float64]
+    training: float = 0.0
+    evaluating: float = 0.0
 
 
 @dataclass(frozen=True)
