@@ -173,6 +173,9 @@ def _train_and_report(train: Callable[[Callable[[Tracker], None]], Outcome], as_
     errors = Console(stderr=True)
     with watching(errors) as display:
         outcome = train(display.show)
+    if outcome.evaluation_share is not None:
+        share = f"{outcome.evaluation_share:.0%}"
+        errors.print(f"Evaluations took {share} of the training workers' time.", highlight=False)
     for notice in outcome.notices:
         errors.print(f"note: runs of this problem train one by one: {notice}", highlight=False)
     if outcome.failed:

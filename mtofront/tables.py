@@ -66,6 +66,7 @@ def plan_table(planned: Plan, estimated: Estimate, console: Console) -> None:
             arm.arm, str(arm.runs), str(arm.packs), f"{arm.backward_passes:,}", clock(arm.seconds)
         )
     console.print(table)
+    console.print(planned.pack_size.sentence(), highlight=False)
     total = sum(arm.runs for arm in estimated.arms)
     console.print(
         f"{total} runs of {planned.steps_per_run} steps in {len(planned.packs)} packs: about "

@@ -10,12 +10,16 @@ One's own problem is any callable that returns a `Problem`; a config names it `m
 from collections.abc import Callable
 
 from .concave import concave
+from .landscape import landscape
+from .linear_bottleneck import linear_bottleneck
 from .multidigits import multidigits
 from .problem import Measure, Problem, ProblemError, Split, Task
 from .quadratics import quadratics
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {
     "concave": concave,
+    "landscape": landscape,
+    "linear_bottleneck": linear_bottleneck,
     "multidigits": multidigits,
     "quadratics": quadratics,
 }

@@ -28,8 +28,9 @@ def _dip(seen: Tensor, centre: Tensor) -> Tensor:
 def concave() -> Problem:
     """VLMOP2 in one dimension: f = 1 − exp(−(t ∓ 1)²), a concave front that linear weights miss.
 
-    Van Veldhuizen & Lamont 1999. Every fixed weight ends within 0.05 of t = ±1, while Tchebycheff
-    scalarization reaches every t in between: a positive control. Deterministic: one row a split.
+    Van Veldhuizen & Lamont 1999. No fixed weights have a minimum at |t| < 1/√2, nor a global one at
+    |t| < 0.957, while Tchebycheff scalarization reaches every t in between: a positive control.
+    Deterministic: one row a split.
     """
     row = torch.zeros(1, dtype=torch.float64)
     split = Split(row, (row + 1, row - 1))

@@ -24,11 +24,15 @@ class Section(BaseModel):
 
 
 class Budget(Section):
-    """How long a run trains. evaluations: how often it is measured, beside once untrained."""
+    """How long a run trains. evaluations: how often it is measured, beside once untrained.
+
+    patience: after so many evaluations in a row in which no validation loss fell, a run ends.
+    """
 
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     evaluations: Annotated[int, Field(ge=1)] = 5
+    patience: Annotated[int, Field(ge=1)] | None = None
 
 
 class Rates(Section):

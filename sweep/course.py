@@ -13,7 +13,7 @@ from mtofront.methods import Treatment, method_named, unsolved_steps
 
 from .costs import passes_per_step
 from .network import Network, Tensors
-from .pack import start_pack, train_epoch
+from .pack import kept, start_pack, train_epoch
 from .spec import RunSpec
 
 
@@ -43,6 +43,9 @@ class Course(Protocol):
 
     def passes(self, steps: Tensor) -> Tensor:
         """Backward passes through the shared parameters that so many steps (N,) cost."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the runs (K,), at least two, in this order."""
 
     def unsolved(self) -> Tensor | None:
         """(N,) steps in which the method's solver missed its tolerance; None if it has none."""
@@ -74,6 +77,10 @@ class StepByStep:
         spec = self._specs[0]
         method, treatment = method_named(spec.method), Treatment(**spec.treatment)
         return steps * passes_per_step(method, treatment, len(self._net.problem.tasks))
+
+    def keep(self, rows: Tensor) -> None:
+        self._specs = [self._specs[row] for row in rows.tolist()]
+        self._pack = kept(self._pack, self._specs, rows)
 
     def unsolved(self) -> Tensor | None:
         return unsolved_steps(self._pack.method, [len(self._specs)])

@@ -6,12 +6,11 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mtofront.problems import Problem, Split
-
 from .evaluate import measure_pack
 from .network import network
 from .planning import Plan
 from .provide import placed_problem
+from .short import short_problem
 from .spec import RunSpec
 from .train import evaluation_epochs, start_course
 from .work import workers
@@ -70,7 +69,7 @@ def _arm(planned: Plan, arm: str) -> ArmEstimate:
 def _timed(specs: list[RunSpec], planned: Plan) -> tuple[float, float]:
     """Seconds of one step and of one evaluation of a pack."""
     problem = placed_problem(specs[0].problem, specs[0].options_text, "cpu")
-    net = network(_short(problem, specs[0].batch_size), specs[0])
+    net = network(short_problem(problem, specs[0].batch_size, TIMED_STEPS), specs[0])
     course = start_course(net, specs)
     # the last epoch is what most of a merging run is like
     last = specs[0].epochs - 1
@@ -81,11 +80,3 @@ def _timed(specs: list[RunSpec], planned: Plan) -> tuple[float, float]:
     for shown in course.shown():
         measure_pack(replace(net, problem=problem), shown, 0, 0)
     return (middle - begin) / TIMED_STEPS, time.perf_counter() - middle
-
-
-def _short(problem: Problem, batch: int) -> Problem:
-    """The problem with as many training rows as the timed steps take."""
-    rows = min(batch, len(problem.train)) * TIMED_STEPS
-    positions = [n % len(problem.train) for n in range(rows)]
-    targets = tuple(target[positions] for target in problem.train.targets)
-    return replace(problem, train=Split(problem.train.inputs[positions], targets))

@@ -40,13 +40,13 @@ class Rule:
 class Minibatch:
     """One step's data: rows of each run's own, random numbers for its method, epochs finished.
 
-    seeds: one a run for layers that draw random numbers; empty where the network has none.
+    seeds: (N,) int64 for layers that draw random numbers; zeros where the network has none.
     """
 
     split: Split
     noise: Tensor
     epoch: int
-    seeds: Sequence[int]
+    seeds: Tensor
 
 
 @dataclass(frozen=True)

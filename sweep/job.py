@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .errors import StorageError
 from .folder import Folder, write_json, write_table
+from .memory import keep_freed_memory
 from .provide import placed_problem
 from .records import record_table
 from .spec import spec_from_dict
-from .train import Progress, train_pack
+from .train import train_pack
+from .trained import Progress
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class News:
     """What a pack tells the driver, in plain values.
 
     points: the runs' validation losses, NaN where diverged. notice: why runs train one by one.
+    training, evaluating: seconds that its worker has spent on either.
     failed: one line if the pack could not be trained. storage: one line if nothing can be written.
     """
 
@@ -35,6 +39,8 @@ class News:
     points: tuple[tuple[float, ...], ...] = ()
     done: bool = False
     notice: str = ""
+    training: float = 0.0
+    evaluating: float = 0.0
     failed: str = ""
     storage: str = ""
 
@@ -81,18 +87,44 @@ def _train_and_write(
         sys.path.insert(0, home)
     problem = placed_problem(specs[0].problem, specs[0].options_text, device)
 
+    latest = Progress(len(specs), 0, specs[0].epochs, 0, np.empty((0, 0)))
+
     def listen(progress: Progress) -> None:
+        nonlocal latest
+        latest = progress
         points = tuple(tuple(map(float, row)) for row in progress.points)
         tell(
-            News(number, progress.runs, progress.epoch, progress.epochs, progress.diverged, points)
+            News(
+                number,
+                progress.runs,
+                progress.epoch,
+                progress.epochs,
+                progress.diverged,
+                points,
+                training=progress.training,
+                evaluating=progress.evaluating,
+            )
         )
 
+    keep_freed_memory()
     with _one_thread():
         trained = train_pack(problem, specs, listen)
     write_table(folder.records(number), record_table(trained, tasks))
     diverged = int((trained.diverged_at >= 0).sum())
     epochs = specs[0].epochs
-    tell(News(number, len(specs), epochs, epochs, diverged, done=True, notice=trained.notice))
+    tell(
+        News(
+            number,
+            len(specs),
+            epochs,
+            epochs,
+            diverged,
+            done=True,
+            notice=trained.notice,
+            training=latest.training,
+            evaluating=latest.evaluating,
+        )
+    )
 
 
 @contextlib.contextmanager

@@ -34,13 +34,17 @@ PACKAGES = ("torch", "ray", "numpy", "pandas", "pyarrow", "pymoo", "moocore")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a sweep ended. failed: pack -> what went wrong. notices: told once, for the user."""
+    """How a sweep ended. failed: pack -> what went wrong. notices: told once, for the user.
+
+    evaluation_share: of the workers' time, None if nothing was trained.
+    """
 
     folder: Path
     runs: int
     diverged: int
     failed: dict[int, str]
     notices: tuple[str, ...]
+    evaluation_share: float | None = None
 
 
 def run(
@@ -125,7 +129,12 @@ def _train(
         finally:
             folder.progress.unlink(missing_ok=True)
     return Outcome(
-        folder.root, len(manifest["runs"]), tracker.diverged, tracker.failed, tracker.notices
+        folder.root,
+        len(manifest["runs"]),
+        tracker.diverged,
+        tracker.failed,
+        tracker.notices,
+        tracker.evaluation_share,
     )
 
 

@@ -16,6 +16,7 @@ from .optimizers import apply, start_optimizer
 from .pack import (
     PackState,
     gathered,
+    kept,
     mark_divergence,
     method_values,
     optimizer_settings,
@@ -79,6 +80,10 @@ class ManifoldCourse:
 
     def passes(self, steps: Tensor) -> Tensor:
         return steps * self._windows
+
+    def keep(self, rows: Tensor) -> None:
+        self._specs = [self._specs[row] for row in rows.tolist()]
+        self._pack = kept(self._pack, self._specs, rows)
 
     def unsolved(self) -> Tensor | None:
         return None

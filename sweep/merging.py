@@ -15,7 +15,7 @@ from .costs import joint_epochs
 from .course import Shown, earliest
 from .network import Network, Tensors
 from .optimizers import start_optimizer
-from .pack import PackState, method_values, optimizer_settings, start_pack, train_epoch
+from .pack import PackState, kept, method_values, optimizer_settings, start_pack, train_epoch
 from .spec import RunSpec
 from .storage import stored
 
@@ -62,6 +62,17 @@ class MergeCourse:
     def passes(self, steps: Tensor) -> Tensor:
         joint = steps.clamp_max(self._start.step)
         return joint + (steps - joint) * self._tasks
+
+    def keep(self, rows: Tensor) -> None:
+        self._specs = [self._specs[row] for row in rows.tolist()]
+        self._joint = [self._joint[row] for row in rows.tolist()]
+        self._start = kept(self._start, self._joint, rows)
+        members = (
+            rows.unsqueeze(1) * self._tasks + torch.arange(self._tasks, device=rows.device)
+        ).flatten()
+        self._single = [self._single[member] for member in members.tolist()]
+        if self._members is not None:
+            self._members = kept(self._members, self._single, members)
 
     def unsolved(self) -> Tensor | None:
         return None

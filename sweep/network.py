@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,14 @@ from torch.func import functional_call, stack_module_state, vmap
 from mtofront.problems import Problem, ProblemError, Split
 
 from .features import Representation, representation
+from .lowering import PackedLayers
 from .spec import RunSpec
 from .streams import stream
 
 Tensors = dict[str, Tensor]
 Outputs = tuple[Tensor, ...]
+Seeds = Tensor
+"""(N,) int64, one a run."""
 Measured = Callable[..., Outputs]
 
 
@@ -46,6 +50,7 @@ class Network:
     batched: whether one vmapped call serves the pack; otherwise runs are called one by one.
     reason: why not batched, in words for the user; empty if batched.
     features: where gradients of the shared representation are taken, if they are.
+    lowered: whether it holds layers with a hand-batched form. draws: whether layers draw numbers.
     """
 
     problem: Problem
@@ -54,23 +59,26 @@ class Network:
     batched: bool
     reason: str
     features: Representation | None = None
+    lowered: bool = False
+    draws: bool = False
 
-    def losses(
-        self, params: Tensors, buffers: Tensors, split: Split, seeds: Sequence[int]
-    ) -> Outputs:
+    def losses(self, params: Tensors, buffers: Tensors, split: Split, seeds: Seeds) -> Outputs:
         """The tasks' losses, T tensors (N,), of a minibatch (N, B, ...) a run, in training mode.
 
         seeds: one a run, for layers that draw random numbers themselves.
         """
         self.module.train()
 
-        def one(params: Tensors, buffers: Tensors, inputs: Tensor, *targets: Tensor) -> Outputs:
-            return self._losses_of_one(params, buffers, inputs, targets)
+        def one(
+            params: Tensors, buffers: Tensors, seed: Tensor, inputs: Tensor, *targets: Tensor
+        ) -> Outputs:
+            with self._layers(seed):
+                return self._losses_of_one(params, buffers, inputs, targets)
 
-        return self._for_all(one, (params, buffers, split.inputs, *split.targets), seeds)
+        return self._for_all(one, (params, buffers, seeds, split.inputs, *split.targets))
 
     def losses_at_features(
-        self, params: Tensors, buffers: Tensors, split: Split, seeds: Sequence[int]
+        self, params: Tensors, buffers: Tensors, split: Split, seeds: Seeds
     ) -> tuple[Outputs, Tensor, Tensor]:
         """Losses as `losses` gives them, the representation, and a probe: both (N, B, ...).
 
@@ -83,7 +91,12 @@ class Network:
         probe = row.expand(*split.inputs.shape[:2], *row.shape).clone().requires_grad_()
 
         def one(
-            params: Tensors, buffers: Tensors, inputs: Tensor, probe: Tensor, *targets: Tensor
+            params: Tensors,
+            buffers: Tensors,
+            seed: Tensor,
+            inputs: Tensor,
+            probe: Tensor,
+            *targets: Tensor,
         ) -> Outputs:
             seen: list[Tensor] = []
 
@@ -93,14 +106,21 @@ class Network:
 
             handle = part.register_forward_hook(add_probe)
             try:
-                losses = self._losses_of_one(params, buffers, inputs, targets)
+                with self._layers(seed):
+                    losses = self._losses_of_one(params, buffers, inputs, targets)
             finally:
                 handle.remove()
             return (*losses, seen[0])
 
-        arguments = (params, buffers, split.inputs, probe, *split.targets)
-        *losses, features = self._for_all(one, arguments, seeds)
+        arguments = (params, buffers, seeds, split.inputs, probe, *split.targets)
+        *losses, features = self._for_all(one, arguments)
         return tuple(losses), features, probe
+
+    def _layers(self, seed: Tensor | None) -> AbstractContextManager[object]:
+        """Where hand-batched layers take the place of torch's, if there are any."""
+        if not self.batched or not self.lowered:
+            return nullcontext()
+        return PackedLayers(seed, self.problem.train.inputs.device.type == "cpu")
 
     def _losses_of_one(
         self, params: Tensors, buffers: Tensors, inputs: Tensor, targets: Sequence[Tensor]
@@ -111,10 +131,10 @@ class Network:
             for task, output, target in zip(self.problem.tasks, outputs, targets, strict=True)
         )
 
-    def _for_all(self, one: Measured, arguments: Sequence[Any], seeds: Sequence[int]) -> Outputs:
+    def _for_all(self, one: Measured, arguments: Sequence[Any]) -> Outputs:
         if self.batched:
             return tuple(vmap(one)(*arguments))
-        return _one_by_one(one, arguments, seeds)
+        return _one_by_one(one, arguments, seeded=True)
 
     def measures(
         self, params: Tensors, buffers: Tensors, split: Split
@@ -126,7 +146,8 @@ class Network:
         ]
 
         def one(params: Tensors, buffers: Tensors) -> Outputs:
-            outputs = functional_call(self.module, (params, buffers), (split.inputs,))
+            with self._layers(None):
+                outputs = functional_call(self.module, (params, buffers), (split.inputs,))
             return tuple(
                 measure(output, target)
                 for task, output, target in zip(
@@ -139,22 +160,23 @@ class Network:
             if self.batched:
                 values = tuple(vmap(one)(params, buffers))
             else:
-                values = _one_by_one(one, (params, buffers), None)
+                values = _one_by_one(one, (params, buffers), seeded=False)
         return dict(zip(names, values, strict=True))
 
 
-def _one_by_one(
-    function: Measured, arguments: Sequence[Any], seeds: Sequence[int] | None
-) -> Outputs:
-    """What vmap would answer, run after run; each run's global random numbers are its own."""
+def _one_by_one(function: Measured, arguments: Sequence[Any], seeded: bool) -> Outputs:
+    """What vmap would answer, run after run.
+
+    seeded: the third argument holds the runs' seeds, from which each draws what it draws.
+    """
     first = arguments[0]
     runs = len(next(iter(first.values())) if isinstance(first, dict) else first)
     answers = []
     for n in range(runs):
         own = [{k: v[n] for k, v in a.items()} if isinstance(a, dict) else a[n] for a in arguments]
-        with torch.random.fork_rng(enabled=seeds is not None):
-            if seeds is not None:
-                torch.manual_seed(seeds[n])
+        with torch.random.fork_rng(enabled=seeded):
+            if seeded:
+                torch.manual_seed(int(arguments[2][n]))
             answers.append(function(*own))
     return tuple(torch.stack(values) for values in zip(*answers, strict=True))
 
@@ -190,7 +212,8 @@ def network(problem: Problem, spec: RunSpec) -> Network:
         if at_features
         else None
     )
-    return Network(problem, module, sharing, not reason, reason, features)
+    lowered, draws = _lowered_layers(problem, module) if not reason else (False, bool(reason))
+    return Network(problem, module, sharing, not reason, reason, features, lowered, draws)
 
 
 def _first_rows(problem: Problem, rows: int = 2) -> Split:
@@ -253,19 +276,40 @@ def _last_layer(params: Mapping[str, Tensor], shared: Sequence[str]) -> tuple[st
     return tuple(name for name in shared if name.rpartition(".")[0] == owner)
 
 
+def _lowered_layers(problem: Problem, module: nn.Module) -> tuple[bool, bool]:
+    """Whether the network has layers with a hand-batched form, and whether it draws numbers."""
+    rows = _first_rows(problem)
+    module.train()
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    layers = PackedLayers(torch.zeros((), dtype=torch.int64), processor=True)
+    with torch.no_grad(), layers:
+        module(rows.inputs)
+    module.load_state_dict(state)
+    return layers.used, layers.draws
+
+
 def _why_not_batched(problem: Problem, module: nn.Module, sharing: Sharing) -> str:
     """Empty if two copies train as one batched computation; else the first obstacle."""
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
-            return f"layer {name!r} ({type(layer).__name__}) draws its own random numbers"
     params, buffers = stack_module_state([module, module])
     rows = _first_rows(problem)
+    device = rows.inputs.device
     split = Split(torch.stack([rows.inputs] * 2), tuple(torch.stack([t] * 2) for t in rows.targets))
-    trial = Network(problem, module, sharing, True, "")
+    trial = Network(problem, module, sharing, True, "", None, True, True)
     try:
-        losses = trial.losses(params, buffers, split, [0, 0])
+        seeds = torch.zeros(2, dtype=torch.int64, device=device)
+        losses = trial.losses(params, buffers, split, seeds)
         torch.autograd.grad(torch.stack(losses).sum(), [params[n] for n in sharing.shared])
         trial.measures(params, buffers, rows)
     except Exception as error:  # whatever vmap cannot do: the loop below it can
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        return _obstacle(module, error)
     return ""
+
+
+def _obstacle(module: nn.Module, error: Exception) -> str:
+    """Why vmap failed: the layer that draws numbers in a way of its own, or the error itself."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.AlphaDropout | nn.FeatureAlphaDropout | nn.RReLU):
+            return f"layer {name!r} ({type(layer).__name__}) draws its own random numbers"
+        if isinstance(layer, nn.RNNBase):
+            return f"layer {name!r} ({type(layer).__name__}) has no batched form in torch"
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"

@@ -66,6 +66,19 @@ def start_optimizer(settings: Settings, storage: Storage) -> OptimizerState:
     )
 
 
+def kept_optimizer(
+    state: OptimizerState, settings: Settings, storage: Storage, rows: Tensor
+) -> OptimizerState:
+    """The state of some of the runs (K,), whose settings and storage these are."""
+    return OptimizerState(
+        settings,
+        empty_like(storage),
+        state.first.index_select(0, rows),
+        state.second.index_select(0, rows),
+        state.steps,
+    )
+
+
 def apply(
     state: OptimizerState,
     storage: Storage,

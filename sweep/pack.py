@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,9 +22,16 @@ from mtofront.problems import Split
 
 from .gradients import Minibatch, Rule, step_gradients, treated_losses
 from .network import Network, Tensors, stacked_state
-from .optimizers import OptimizerState, Schedule, Settings, apply, start_optimizer
+from .optimizers import (
+    OptimizerState,
+    Schedule,
+    Settings,
+    apply,
+    kept_optimizer,
+    start_optimizer,
+)
 from .spec import RunSpec
-from .storage import Storage, stored
+from .storage import Storage, selected, stored
 from .streams import method_noise, minibatches, stream
 
 
@@ -78,11 +85,33 @@ def train_epoch(net: Network, pack: PackState, specs: Sequence[RunSpec], epoch: 
         _step(net, pack, rule, minibatch, rate_factor(specs[0], epoch, k, len(orders)))
 
 
-def step_seeds(net: Network, specs: Sequence[RunSpec], step: int, copies: int = 1) -> list[int]:
-    """Each run's seed for layers that draw, so many times over; none where all runs are batched."""
-    if net.batched:
-        return []
-    return [stream(s, "layers", step).initial_seed() for s in specs for _ in range(copies)]
+def step_seeds(net: Network, specs: Sequence[RunSpec], step: int, copies: int = 1) -> Tensor:
+    """Each run's seed for layers that draw, so many times over; zeros where none does."""
+    device = net.problem.train.inputs.device
+    if not net.draws:
+        return torch.zeros(len(specs) * copies, dtype=torch.int64, device=device)
+    seeds = [stream(s, "layers", step).initial_seed() for s in specs]
+    drawn = torch.tensor(seeds, dtype=torch.int64, device=device).repeat_interleave(copies)
+    # copies of a run drop each their own
+    return drawn + torch.arange(copies, device=device).repeat(len(specs))
+
+
+def kept(pack: PackState, specs: Sequence[RunSpec], rows: Tensor) -> PackState:
+    """The pack of some of the runs (K,), whose specs these are; nobody computes for the others."""
+
+    def some(tensors: Mapping[str, Tensor]) -> Tensors:
+        return {name: value.detach().index_select(0, rows) for name, value in tensors.items()}
+
+    storage = selected(pack.storage, rows)
+    return PackState(
+        some(pack.params) | dict(storage.views),
+        some(pack.buffers),
+        storage,
+        kept_optimizer(pack.optimizer, optimizer_settings(specs), storage, rows),
+        some(pack.method),
+        pack.diverged_at.index_select(0, rows),
+        pack.step,
+    )
 
 
 def optimizer_settings(specs: Sequence[RunSpec]) -> Settings:

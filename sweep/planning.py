@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from mtofront.methods import Choice, Count, Treatment, method_named
 from mtofront.problems import Problem
@@ -14,25 +15,25 @@ from mtofront.problems import Problem
 from .arms import Trial, arm_method, arm_passes_per_step, arm_treatment, arm_trials
 from .config import Config
 from .costs import mean_passes_per_step
-from .provide import provide
+from .packsize import PackSize, fitting_pack
+from .provide import placed_problem, provide
 from .spec import RunSpec
 from .train import evaluation_epochs
-
-PACK_LIMIT = 64
-"""Beyond this, packing gains nothing more on a processor: calls are amortised already."""
-PACK_BYTES = 32 * 2**20
-"""Parameters, gradients and moments of a pack should stay in a processor's last-level cache."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """runs: id -> spec, in the order of the config. packs: ids that train together."""
+    """runs: id -> spec, in the order of the config. packs: ids that train together.
+
+    pack_size: how large they may be, and why.
+    """
 
     config: Config
     tasks: tuple[str, ...]
     runs: Mapping[str, RunSpec]
     packs: tuple[tuple[str, ...], ...]
     steps_per_run: int
+    pack_size: PackSize
 
     def arm_runs(self) -> dict[str, int]:
         """How many runs each arm has."""
@@ -67,13 +68,19 @@ def plan(config: Config) -> Plan:
     ]
     runs = {spec.id: spec for spec in specs}
     batch = min(config.budget.batch_size, len(problem.train))
-    return Plan(
-        config,
-        tuple(task.name for task in problem.tasks),
-        runs,
-        _packs(config, runs, problem),
-        config.budget.epochs * (len(problem.train) // batch),
-    )
+    steps = config.budget.epochs * (len(problem.train) // batch)
+    size = _pack_size(config, problem, specs[0], steps * len(runs))
+    names = tuple(task.name for task in problem.tasks)
+    return Plan(config, names, runs, _packs(runs, size.limit), steps, size)
+
+
+def _pack_size(config: Config, problem: Problem, spec: RunSpec, steps: int) -> PackSize:
+    """How many runs a pack may hold, for a sweep of so many steps of single runs."""
+    if config.resources.pack != "auto":
+        return PackSize(config.resources.pack, "given")
+    device = "cuda" if config.resources.gpus_per_pack > 0 and torch.cuda.is_available() else "cpu"
+    placed = placed_problem(spec.problem, spec.options_text, device) if device != "cpu" else problem
+    return fitting_pack(placed, spec, steps, device)
 
 
 def _check_report(config: Config, problem: Problem) -> None:
@@ -166,6 +173,7 @@ def _spec(config: Config, arm: str, setting: Setting, seed: int) -> RunSpec:
         epochs=config.budget.epochs,
         batch_size=config.budget.batch_size,
         evaluations=len(evaluation_epochs(config.budget.epochs, config.budget.evaluations)) - 1,
+        patience=config.budget.patience,
     )
 
 
@@ -175,16 +183,11 @@ def _mean_passes(spec: RunSpec, tasks: int) -> float:
     return mean_passes_per_step(method, treatment, spec.hyper, tasks, spec.epochs)
 
 
-def _packs(
-    config: Config, runs: Mapping[str, RunSpec], problem: Problem
-) -> tuple[tuple[str, ...], ...]:
+def _packs(runs: Mapping[str, RunSpec], limit: int) -> tuple[tuple[str, ...], ...]:
     """Runs that one computation can train: same arm, choices and counts; evenly sized."""
     groups: dict[tuple[object, ...], list[str]] = {}
     for identity, spec in runs.items():
         groups.setdefault(_pack_key(spec), []).append(identity)
-    limit = config.resources.pack
-    if limit == "auto":
-        limit = automatic_pack(sum(p.numel() for p in problem.model().parameters()))
     packs: list[tuple[str, ...]] = []
     for members in groups.values():
         count = math.ceil(len(members) / limit)
@@ -196,8 +199,3 @@ def _pack_key(spec: RunSpec) -> tuple[object, ...]:
     hyper = method_named(spec.method).hyper
     choices = sorted((k, v) for k, v in spec.hyper.items() if isinstance(hyper[k], Choice | Count))
     return (spec.arm, *choices)
-
-
-def automatic_pack(parameters: int) -> int:
-    """Runs a pack for a network of so many parameters: what fits the cache, 4 … 64."""
-    return max(4, min(PACK_LIMIT, PACK_BYTES // (16 * max(parameters, 1))))

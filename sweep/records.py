@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from .spec import RunSpec
-from .train import Trained
+from .trained import Trained
 
 
 def record_table(trained: Trained, tasks: Sequence[str]) -> pa.Table:
@@ -25,11 +25,12 @@ def record_table(trained: Trained, tasks: Sequence[str]) -> pa.Table:
 def _measured(trained: Trained, tasks: Sequence[str], n: int) -> pa.Table:
     """All rows of run n; a network with a place of its own on the front names that place."""
     spec, diverged = trained.specs[n], int(trained.diverged_at[n])
-    kept = [m for m in trained.measurements if diverged < 0 or m.step < diverged]
+    end = int(trained.steps[n])
+    kept = [m for m in trained.measurements if m.step < end or (m.step == end and diverged < 0)]
     rows = [(m.step, m.epoch, m.split, m.task, m.measure, float(m.values[n])) for m in kept]
     own = spec.weights or (float("nan"),) * len(tasks)
     places = [m.weights or own for m in kept]
-    last = max((m.step, m.epoch) for m in trained.measurements)
+    last = max(((m.step, m.epoch) for m in kept), default=(0, 0))
     if diverged >= 0:
         before = max((m.epoch for m in kept), default=0)
         last = (diverged, before)

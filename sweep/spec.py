@@ -21,6 +21,7 @@ class RunSpec:
     restart: counts trainings that differ in nothing but their randomness.
     hyper: the method's hyper-parameters after defaults.
     treatment: how the method is applied, where that is not the default.
+    patience: evaluations in a row without a lower validation loss after which it ends, or None.
     """
 
     arm: str
@@ -37,6 +38,7 @@ class RunSpec:
     epochs: int
     batch_size: int
     evaluations: int
+    patience: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

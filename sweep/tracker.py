@@ -84,6 +84,12 @@ class Tracker:
         return tuple(sorted({n.notice for n in self.latest.values() if n.notice}))
 
     @property
+    def evaluation_share(self) -> float | None:
+        """Share of the workers' time that went into evaluations; None before any was spent."""
+        spent = sum(n.training + n.evaluating for n in self.latest.values())
+        return sum(n.evaluating for n in self.latest.values()) / spent if spent > 0 else None
+
+    @property
     def share(self) -> float:
         """Share of the work to do that is done, in backward passes, 0 … 1."""
         done = 0.0

@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from mtofront.methods import method_named
 from mtofront.problems import Problem
 
 from .course import Course, StepByStep
-from .evaluate import Measurement, losses_of, measure_pack
+from .evaluate import measure_pack
+from .ledger import Ledger
 from .manifold import ManifoldCourse
 from .merging import MergeCourse
 from .network import Network, network
-from .pack import mark_divergence
 from .spec import RunSpec
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a pack tells while it trains: after `epoch` of `epochs`, the runs' validation losses.
-
-    points: (N, T); a diverged run's row is NaN.
-    """
-
-    runs: int
-    epoch: int
-    epochs: int
-    diverged: int
-    points: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a pack measured. diverged_at: (N,) the step of a run's first non-finite loss, or -1.
-
-    backward_passes: (N,) through the shared parameters. unsolved: (N,) steps in which the method's
-    solver missed its tolerance, None for a method without one. members: networks that a run trains.
-    notice: why not batched, or "".
-    """
-
-    specs: tuple[RunSpec, ...]
-    measurements: tuple[Measurement, ...]
-    diverged_at: NDArray[np.int64]
-    backward_passes: NDArray[np.int64]
-    unsolved: NDArray[np.float64] | None
-    members: int
-    notice: str
+from .trained import Progress, Trained, joined, runs_of
 
 
 def ignore(progress: Progress) -> None:
@@ -66,38 +33,56 @@ def train_pack(
     """Train runs that differ only in seed, restart, learning rate, weights and numbers of a method.
 
     Each run's result follows from its own spec: parameters, minibatches and random numbers are
-    its own, and nothing is summed over runs. Tensors live where the problem's data lives.
+    its own, and nothing is summed over runs. Tensors live where the problem's data lives. A pack
+    for which memory does not suffice is trained in halves.
     """
-    if len(specs) == 1:  # kernels for a batch of one round differently from those for two or more
-        twins = train_pack(problem, [specs[0]] * 2, lambda both: listen(_first(both)))
-        return _first_run(twins)
+    try:
+        if len(specs) > 1:
+            return _train_together(problem, specs, listen)
+        # kernels for a batch of one round differently from those for two or more
+        twins = _train_together(problem, [specs[0]] * 2, lambda both: listen(_first(both)))
+        return runs_of(twins, slice(0, 1))
+    except (MemoryError, RuntimeError) as error:
+        if len(specs) == 1 or not is_out_of_memory(error):
+            raise
+    # outside the handler: its traceback would keep the pack's tensors alive
+    middle = len(specs) // 2
+    return joined([train_pack(problem, half, listen) for half in (specs[:middle], specs[middle:])])
+
+
+def _train_together(
+    problem: Problem, specs: Sequence[RunSpec], listen: Callable[[Progress], None]
+) -> Trained:
     net = network(problem, specs[0])
     course = start_course(net, specs)
     due = evaluation_epochs(specs[0].epochs, specs[0].evaluations)
-    measured: list[Measurement] = []
-    diverged_at = course.diverged_at()
+    ledger = Ledger(specs)
+    started, evaluating = time.perf_counter(), 0.0
     for epoch in range(specs[0].epochs + 1):
         if epoch > 0:
             course.train(epoch - 1)
         if epoch in due:
+            # the numbers of the last steps must be there before evaluation is timed
+            begin = _settled_at(course)
             networks = course.shown()
             latest = [measure_pack(net, shown, course.step(), epoch) for shown in networks]
-            measured += [number for one in latest for number in one]
-            diverged_at = _with_divergence(course, diverged_at, latest)
-            listen(_progress(diverged_at, latest[len(latest) // 2], epoch, specs))
-            if bool((diverged_at >= 0).all()):
+            ledger.enter(course, latest)
+            evaluating += time.perf_counter() - begin
+            training = time.perf_counter() - started - evaluating
+            listen(replace(ledger.progress(epoch), training=training, evaluating=evaluating))
+            rows = ledger.going_on()
+            if rows is None:
                 break
-    steps = torch.where(diverged_at >= 0, diverged_at, course.step())
-    unsolved = course.unsolved()
-    return Trained(
-        tuple(specs),
-        tuple(measured),
-        diverged_at.cpu().numpy(),
-        course.passes(steps).cpu().numpy(),
-        None if unsolved is None else unsolved.cpu().numpy(),
-        course.members(),
-        net.reason,
-    )
+            if len(rows) < len(course.diverged_at()):
+                course.keep(rows.to(course.diverged_at().device))
+    return ledger.closed(course, net.reason)
+
+
+def _settled_at(course: Course) -> float:
+    """The time when an accelerator has done all that training asked of it."""
+    if course.diverged_at().is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def start_course(net: Network, specs: Sequence[RunSpec]) -> Course:
@@ -110,46 +95,18 @@ def start_course(net: Network, specs: Sequence[RunSpec]) -> Course:
     return courses[method_named(specs[0].method).scheme](net, specs)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on a processor or on an accelerator."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
 def _first(both: Progress) -> Progress:
     """What twins tell, told of one."""
     return replace(both, runs=1, diverged=both.diverged // 2, points=both.points[:1])
-
-
-def _first_run(twins: Trained) -> Trained:
-    return Trained(
-        twins.specs[:1],
-        tuple(replace(m, values=m.values[:1]) for m in twins.measurements),
-        twins.diverged_at[:1],
-        twins.backward_passes[:1],
-        None if twins.unsolved is None else twins.unsolved[:1],
-        twins.members,
-        twins.notice,
-    )
 
 
 def evaluation_epochs(epochs: int, evaluations: int) -> frozenset[int]:
     """Epochs after which a run is measured: the untrained network and `evaluations` even shares."""
     count = min(epochs, evaluations)
     return frozenset({0, *(round(epochs * k / count) for k in range(1, count + 1))})
-
-
-def _with_divergence(
-    course: Course, before: Tensor, latest: Sequence[Sequence[Measurement]]
-) -> Tensor:
-    """The steps (N,) of the runs' first non-finite losses, in training or on some split."""
-    training = course.diverged_at()
-    diverged_at = torch.where(before >= 0, before, training)
-    for measured in latest:
-        for split in ("train", "val", "test"):
-            losses = torch.from_numpy(losses_of(measured, split)).to(diverged_at.device)
-            diverged_at = mark_divergence(diverged_at, losses, course.step())
-    return diverged_at
-
-
-def _progress(
-    diverged_at: Tensor, latest: Sequence[Measurement], epoch: int, specs: Sequence[RunSpec]
-) -> Progress:
-    points = losses_of(latest, "val").copy()
-    gone = (diverged_at >= 0).cpu().numpy()
-    points[gone] = np.nan
-    return Progress(len(specs), epoch, specs[0].epochs, int(gone.sum()), points)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from mtofront.analysis import compare, load
@@ -14,8 +16,9 @@ FAST = ["resources.engine=inline", "seeds=3"]
 
 
 def verdicts(config: str, *settings: str) -> dict[str, str]:
-    run(load_config(CONFIGS / config, [*FAST, *settings]), "out")
-    rows = compare(load("out"))
+    loaded = load_config(CONFIGS / config, [*FAST, *settings])
+    run(loaded, "out")
+    rows = compare(load("out"), baseline=loaded.report.baseline)
     return dict(zip(rows["arm"], rows["verdict"], strict=True))
 
 
@@ -61,3 +64,69 @@ def test_negative_control_no_method_beats_tuned_weights_on_convex_bowls(workdir:
     found = verdicts("quadratics.yaml", "optimizer.lr=0.08", "budget.epochs=60")
     assert set(found.values()) <= {"matches", "inconclusive"}
     assert list(found.values()).count("matches") >= 4
+
+
+def last_losses() -> pd.DataFrame:
+    """One row a run: arm, weights and the tasks' test losses at the end."""
+    frame = load("out")
+    wanted = (frame["split"] == "test") & (frame["measure"] == "loss")
+    wanted &= frame["step"] == frame["step"].max()
+    weights = [name for name in frame.columns if name.startswith("w_")]
+    rows = frame[wanted].set_index(["run", "arm", *weights, "task"])["value"]
+    return rows.unstack("task").reset_index()
+
+
+def distance_to(balanced: float) -> pd.Series[float]:
+    """How close each arm comes to equal losses of all three tasks, in max-norm."""
+    runs = last_losses()
+    away = (runs[["task1", "task2", "task3"]] - balanced).abs().max(axis=1)
+    return away.groupby(runs["arm"]).min()
+
+
+BRIEF = [
+    "budget.epochs=200",
+    "optimizer.lr=0.03",
+    "resources.pack=512",
+    "tuning.runs_per_arm=as_given",
+    "arms.smooth_tchebycheff=",
+]
+
+
+def test_positive_control_fixed_weights_miss_the_middle_of_a_bottleneck(workdir: Path) -> None:
+    assert verdicts("linear_bottleneck.yaml", *BRIEF)["tchebycheff"] == "beats"
+    away = distance_to(98 / 150)
+    assert away["scalarization"] == pytest.approx(0.345, abs=0.01)
+    assert away["tchebycheff"] < 0.01
+
+
+def test_negative_control_fixed_weights_fill_the_front_of_a_flippable_bottleneck(
+    workdir: Path,
+) -> None:
+    assert verdicts("linear_bottleneck_flippable.yaml", *BRIEF)["tchebycheff"] != "beats"
+    assert distance_to(7 / 15)["scalarization"] < 0.001
+
+
+@pytest.mark.slow
+def test_on_the_landscape_surgery_beats_equal_weights_and_so_do_tuned_ones(workdir: Path) -> None:
+    # In a twelfth of the steps nobody reaches the floor, but both leave the valley where equal
+    # weights are stuck, at -211. The many learning rates cost nothing: they train side by side.
+    rates = np.geomspace(0.003, 0.03, 40).round(5).tolist()
+    verdicts(
+        "landscape_equal.yaml",
+        "seeds=2",
+        "budget.epochs=8",
+        f"optimizer.lr={rates}",
+        "resources.pack=512",
+        "arms.equal_weights.weights=[[0.05, 0.95], [0.1, 0.9], [0.5, 0.5]]",
+        "arms.pcgrad.weights=[[0.3, 0.7], [0.5, 0.5], [0.7, 0.3]]",
+    )
+    frame = load("out")
+    tuned = (frame["arm"] == "equal_weights") & (frame["w_first"] < 0.5)
+    frame.loc[tuned, "arm"] = "tuned"
+    rows = compare(frame, baseline="equal_weights").set_index("arm")
+    assert rows["verdict"].to_dict() == {"tuned": "beats", "pcgrad": "beats"}
+    runs = last_losses()
+    total = (runs["first"] + runs["second"]).groupby([runs["arm"], runs["w_first"]]).min()
+    assert -213 < total["equal_weights", 0.5] < -210
+    assert total["equal_weights", 0.05] < -240
+    assert total["pcgrad"].min() < -240

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -133,6 +134,48 @@ def plain_loop(problem: Problem, run: RunSpec, make: object) -> list[float]:
     ]
 
 
+SCHEDULES = {
+    "constant": lambda done: 1.0,
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "linear": lambda done: 1 - done,
+    "step": lambda done: 0.1 ** sum(done >= share - 1e-12 for share in (0.4, 0.8)),
+}
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_every_schedule_is_a_lambda_schedule_of_torch(name: str, warmup: float) -> None:
+    schedule = {"name": name, "warmup": warmup, "every": 0.4, "factor": 0.1}
+    run = spec(optimizer={**settings("adam"), "schedule": schedule}, epochs=5)
+    problem = regression()
+    steps = 5 * 4
+
+    def rate(step: int) -> float:
+        rise = min(1.0, (step + 1) / (warmup * steps)) if warmup else 1.0
+        return float(rise * SCHEDULES[name](step / steps))
+
+    def make(parameters: object) -> Scheduled:
+        return Scheduled(torch.optim.Adam(parameters, lr=0.01), rate)  # type: ignore[arg-type]
+
+    measured = final_losses(train_pack(problem, [run]))[0]
+    np.testing.assert_allclose(measured[-2:], plain_loop(problem, run, make), rtol=1e-9)
+
+
+class Scheduled:
+    """An optimiser whose learning rate torch's own scheduler moves after every step."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, rate: Callable[[int], float]) -> None:
+        self.optimizer = optimizer
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+
+    def zero_grad(self) -> None:
+        self.optimizer.zero_grad()
+
+    def step(self) -> None:
+        self.optimizer.step()
+        self.scheduler.step()
+
+
 OPTIMIZERS = {
     "adam": lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.05),
     "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.05),
@@ -165,12 +208,12 @@ def test_batch_normalisation_keeps_running_statistics_of_each_run() -> None:
     assert np.allclose(found, expected, rtol=0, atol=1e-10)
 
 
-def test_dropout_trains_run_by_run_with_a_notice_and_stays_independent_of_the_pack() -> None:
-    problem = regression(lambda: Twin(nn.Dropout(0.5)))
+def test_layers_with_random_numbers_of_their_own_train_run_by_run_with_a_notice() -> None:
+    problem = regression(lambda: Twin(nn.AlphaDropout(0.5)))
     specs = runs_of("linear", 3)
     together = train_pack(problem, specs)
     alone = np.concatenate([final_losses(train_pack(problem, [s])) for s in specs])
-    assert "trunk.2" in together.notice and "Dropout" in together.notice
+    assert "trunk.2" in together.notice and "AlphaDropout" in together.notice
     assert np.array_equal(final_losses(together), alone)
 
 

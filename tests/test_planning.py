@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from mtofront.methods import METHODS, Choice
 from mtofront.sweep import Plan, RequestError, load_config, plan
-from mtofront.sweep.planning import automatic_pack
 from mtofront.sweep.spec import spec_from_dict
 from mtofront.sweep.weights import weight_grid
 
@@ -92,11 +91,6 @@ def test_packs_hold_every_run_once_of_one_arm_with_the_same_choices(bowls: Path)
         named = {tuple(s.hyper[k] for k in hyper if isinstance(hyper[k], Choice)) for s in specs}
         assert len({s.arm for s in specs}) == len(named) == 1
         assert len(pack) <= 7
-
-
-def test_the_automatic_pack_shrinks_with_the_network() -> None:
-    sizes = [automatic_pack(n) for n in (100, 25_000, 100_000, 10_000_000)]
-    assert sizes == [64, 64, 20, 4]
 
 
 @given(st.sampled_from(["log_odds", "uniform"]), st.integers(2, 60), st.floats(1e-4, 0.4))

@@ -1,0 +1,164 @@
+"""How many runs a pack should hold on this machine: measured once, then remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from mtofront import __version__
+from mtofront.problems import Problem
+
+from .network import network
+from .short import short_problem
+from .spec import RunSpec
+from .train import is_out_of_memory, start_course
+
+CANDIDATES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+"""A pack of one trains as twins, so two is the smallest that wastes nothing."""
+STEPS = 5
+"""Steps timed for each candidate, after one to warm up."""
+SECONDS = 3.0
+"""After so long no larger candidate is tried."""
+NEARLY = 0.95
+"""The smallest pack with this share of the best rate is taken: small packs lose less to a crash."""
+WORTH_IT = 50_000
+"""Steps of all runs together below which a sweep is over before measuring would pay."""
+
+
+@dataclass(frozen=True)
+class PackSize:
+    """limit: most runs in a pack. rates: size -> steps of single runs a second, where measured.
+
+    origin: "given" in the config, "measured" now, "remembered" from before, or a "rule" of thumb.
+    """
+
+    limit: int
+    origin: str
+    rates: Mapping[int, float] = field(default_factory=dict)
+
+    def sentence(self) -> str:
+        """One line for `mtofront plan`."""
+        runs = "1 run" if self.limit == 1 else f"{self.limit} runs"
+        if not self.rates:
+            reason = "as given" if self.origin == "given" else "a rule of thumb: a short sweep"
+            return f"Packs of at most {runs} ({reason})."
+        tried = ", ".join(f"{size}: {rate:,.0f}" for size, rate in self.rates.items())
+        return (
+            f"Packs of at most {runs} ({self.origin}; steps a second on one worker by "
+            f"pack size: {tried})."
+        )
+
+
+def fitting_pack(problem: Problem, spec: RunSpec, steps: int, device: str) -> PackSize:
+    """The pack size for a sweep of so many single-run steps in all.
+
+    spec: one of its runs. device: where it trains.
+    """
+    if steps < WORTH_IT:
+        return PackSize(rule_of_thumb(problem), "rule")
+    path = _memory(problem, spec, device)
+    rates = _remembered(path)
+    origin = "remembered"
+    if not rates:
+        rates, origin = measured_rates(problem, spec), "measured"
+        _remember(path, rates)
+    return PackSize(best_size(rates), origin, rates)
+
+
+def best_size(rates: Mapping[int, float]) -> int:
+    """The smallest size whose rate is nearly the best."""
+    return min(size for size, rate in rates.items() if rate >= NEARLY * max(rates.values()))
+
+
+def measured_rates(problem: Problem, spec: RunSpec) -> dict[int, float]:
+    """Size -> steps of single runs a second, from a few steps of packs of this run's kind.
+
+    Sizes are tried upwards until time or memory is used up, or twice in a row nothing is gained.
+    """
+    short = short_problem(problem, spec.batch_size, STEPS)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as packs train
+    rates: dict[int, float] = {}
+    start = time.perf_counter()
+    try:
+        for size in CANDIDATES:
+            best = max(rates.values(), default=0.0)
+            stale = len(rates) > 2 and max(list(rates.values())[-2:]) < NEARLY * best
+            if time.perf_counter() - start > SECONDS or stale:
+                break
+            rates[size] = _rate(short, [replace(spec, seed=n, lr=1e-4) for n in range(size)])
+    except (MemoryError, RuntimeError) as error:
+        if not rates or not is_out_of_memory(error):
+            raise
+    finally:
+        torch.set_num_threads(threads)
+    return rates
+
+
+def rule_of_thumb(problem: Problem) -> int:
+    """A size whose parameters, gradients and moments fit a processor's last cache, 4 … 64."""
+    parameters = sum(p.numel() for p in problem.model().parameters())
+    return max(4, min(64, 32 * 2**20 // (16 * max(parameters, 1))))
+
+
+def _rate(problem: Problem, specs: list[RunSpec]) -> float:
+    course = start_course(network(problem, specs[0]), specs)
+    course.train(0)
+    _settle(problem)
+    begin = time.perf_counter()
+    course.train(0)
+    _settle(problem)
+    return len(specs) * STEPS / (time.perf_counter() - begin)
+
+
+def _settle(problem: Problem) -> None:
+    """Wait for work that an accelerator still has to do."""
+    if problem.train.inputs.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _memory(problem: Problem, spec: RunSpec, device: str) -> Path:
+    """The file that remembers the rates for this problem on this machine."""
+    parameters = sum(p.numel() for p in problem.model().parameters())
+    about = [
+        __version__,
+        torch.__version__,
+        platform.node(),
+        os.cpu_count(),
+        device if device == "cpu" else torch.cuda.get_device_name(),
+        spec.problem,
+        spec.options_text,
+        parameters,
+        len(problem.train),
+        spec.batch_size,
+        spec.optimizer["name"],
+    ]
+    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "mtofront" / "packs" / f"{name}.json"
+
+
+def _remembered(path: Path) -> dict[int, float]:
+    try:
+        return {int(size): float(rate) for size, rate in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _remember(path: Path, rates: Mapping[int, float]) -> None:
+    """Keep the rates if there is a place to keep them: a read-only home is no error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(rates))
+        temporary.replace(path)
+    except OSError:
+        return

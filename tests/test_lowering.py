@@ -1,0 +1,126 @@
+"""Hand-batched layers: convolutions and pooling against plain modules, dropout against its law."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from test_engine import Twin, final_losses, plain_loop, regression, runs_of, settings, spec
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtofront.problems import Problem, Split, Task
+from mtofront.sweep.lowering import PackedLayers, uniform
+from mtofront.sweep.network import network
+from mtofront.sweep.train import train_pack
+
+
+class Pictures(nn.Module):
+    """Convolutions of several kinds, pooling as a layer and as a function, two heads."""
+
+    def __init__(self, norm: bool = False, drop: float = 0.0) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4) if norm else nn.Identity()
+        self.second = nn.Conv2d(4, 6, 3, stride=2, groups=2, bias=False)
+        self.pool = nn.MaxPool2d(2)
+        self.drop = nn.Dropout2d(drop)
+        self.heads = nn.ModuleList([nn.Linear(6, 1), nn.Linear(6, 1)])
+        self.double()
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        z = F.max_pool2d(torch.relu(self.norm(self.first(x))), 2, stride=1)
+        z = self.drop(self.pool(torch.relu(self.second(z)))).flatten(1)
+        return [head(z).squeeze(-1) for head in self.heads]
+
+
+def pictures(model: Callable[[], nn.Module] = Pictures) -> Problem:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 1, 6, 6, generator=generator, dtype=torch.float64)
+    split = Split(x, (x.mean((1, 2, 3)).sin(), x[:, 0, 2, 2]))
+    tasks = tuple(Task(name, F.mse_loss) for name in ("mean", "pixel"))
+    return Problem("pictures", tasks, split, split, split, model)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_convolutional_pack_trains_as_a_plain_torch_loop_does(norm: bool) -> None:
+    problem = pictures(lambda: Pictures(norm))
+    run = spec(epochs=25, optimizer=settings("adam"))  # 100 steps
+    assert network(problem, run).lowered
+    last = final_losses(train_pack(problem, [run, replace(run, seed=1)]))[0]
+    expected = plain_loop(problem, run, lambda p: torch.optim.Adam(p, lr=0.01))
+    np.testing.assert_allclose(last[-2:], expected, rtol=0, atol=1e-10)
+
+
+def test_a_convolutional_run_is_the_same_in_any_pack_to_rounding() -> None:
+    problem = pictures()
+    specs = [replace(run, epochs=25) for run in runs_of("mgda", 5)]
+    pack = final_losses(train_pack(problem, specs))
+    parts = [final_losses(train_pack(problem, specs[a:b])) for a, b in pairwise((0, 1, 3, 5))]
+    np.testing.assert_allclose(pack, np.concatenate(parts), rtol=1e-10)
+
+
+def test_pooling_of_rows_that_all_runs_share_needs_no_pack() -> None:
+    class PoolFirst(Pictures):
+        def forward(self, x: Tensor) -> list[Tensor]:
+            z = self.first(F.max_pool2d(x, 2)).mean((2, 3))
+            return [z[:, k] * head.bias for k, head in enumerate(self.heads)]  # type: ignore[operator]
+
+    done = train_pack(pictures(PoolFirst), [spec(), spec(seed=1)])
+    assert done.notice == ""
+
+
+TWICE = nn.Sequential(nn.Dropout(0.2), nn.Dropout(0.3))
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.5), TWICE], ids=["once", "twice"])
+def test_dropout_in_a_pack_is_bit_for_bit_that_of_the_run_alone(layer: nn.Module) -> None:
+    problem = regression(lambda: Twin(layer))
+    specs = runs_of("pcgrad", 5)
+    together = train_pack(problem, specs)
+    assert together.notice == ""
+    parts = [final_losses(train_pack(problem, specs[a:b])) for a, b in pairwise((0, 1, 3, 5))]
+    assert np.array_equal(final_losses(together), np.concatenate(parts))
+    plain = final_losses(train_pack(regression(), specs))
+    assert not np.array_equal(final_losses(together), plain)
+
+
+def masks(function: Callable[..., Tensor], p: float, shape: tuple[int, ...], runs: int) -> Tensor:
+    """What dropout leaves of ones (runs, *shape), each run with a seed of its own."""
+
+    def one(seed: Tensor) -> Tensor:
+        with PackedLayers(seed, processor=True):
+            return function(torch.ones(shape), p)
+
+    return torch.func.vmap(one)(torch.arange(runs))
+
+
+def test_dropout_keeps_and_scales_as_torchs_own() -> None:
+    left = masks(F.dropout, 0.3, (100, 200), 4)
+    assert sorted(left.unique().tolist()) == [0.0, pytest.approx(1 / 0.7)]
+    assert left.mean((1, 2)).tolist() == pytest.approx([1.0] * 4, abs=0.02)
+    agree = (left[0] == left[1]).float().mean().item()
+    assert agree == pytest.approx(0.3**2 + 0.7**2, abs=0.02)
+    assert torch.equal(masks(F.dropout, 1.0, (3, 3), 1), torch.zeros(1, 3, 3))
+    assert torch.equal(masks(F.dropout, 0.0, (3, 3), 1), torch.ones(1, 3, 3))
+
+
+def test_channel_dropout_drops_whole_channels() -> None:
+    left = masks(F.dropout2d, 0.5, (40, 30, 3, 3), 2).flatten(3)
+    assert (left == left[..., :1]).all()
+    assert (left[..., 0] > 0).float().mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_uniform_numbers_are_uniform_and_differ_by_seed_and_stream() -> None:
+    drawn = uniform(torch.tensor(5), 1, 100_000)
+    assert float(drawn.min()) >= 0 and float(drawn.max()) < 1
+    counts = torch.histc(drawn, 20, 0, 1)
+    # chi-squared with 19 degrees of freedom: beyond 43.8 in one of a thousand
+    assert float(((counts - 5000) ** 2 / 5000).sum()) < 43.8
+    for other in (uniform(torch.tensor(6), 1, 100_000), uniform(torch.tensor(5), 2, 100_000)):
+        assert abs(float(torch.corrcoef(torch.stack([drawn, other]))[0, 1])) < 0.02
+    assert abs(float(torch.corrcoef(torch.stack([drawn[1:], drawn[:-1]]))[0, 1])) < 0.02
