@@ -1,18 +1,25 @@
 # Two commands: `make demo` draws the picture, `make test` checks everything. Both start from Python >= 3.10 and pip.
+# `make bench` times packs against the peers, about 10 minutes: make bench BENCH="--quick" or BENCH="--only mlp128".
 PYTHON ?= python3
 # What to give pip for torch. On Linux, PyPI's torch brings CUDA; for a CPU-only build:
 #   make demo TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
+# The version of LibMTL to time; a later one than PyPI's: LIBMTL=git+https://github.com/median-research-group/LibMTL
+LIBMTL ?= LibMTL==1.1.5
+BENCH ?=
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint types clean
+.PHONY: demo test bench lint types clean
 
 demo: .venv/installed
 	$(BIN)/mtofront run configs/quickstart.yaml
 
 test: .venv/installed-test lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+bench: .venv/installed-bench
+	$(BIN)/python benchmarks/throughput.py $(BENCH)
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -33,6 +40,12 @@ types: .venv/installed-test
 
 .venv/installed-test: .venv/installed
 	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+# LibMTL's own requirements bring torchvision, for models that are not timed
+.venv/installed-bench: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/pip install --quiet --no-deps '$(LIBMTL)'
 	touch $@
 
 clean:
