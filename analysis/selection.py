@@ -16,6 +16,9 @@ from .records import DIVERGED, PASSES
 CHECKPOINTS = ("best", "last")
 """Which evaluation of a run counts: the lowest mean normalised selection loss, or the last one."""
 
+POINT = "#point"
+"""Between a run's name and the number of one of its points."""
+
 Strings = NDArray[np.object_]
 Floats = NDArray[np.float64]
 
@@ -54,7 +57,7 @@ def points_apart(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the records with a run of its own for every place on the front that one run shows.
 
     A run whose records name several weight vectors trained several networks together, which show
-    a whole front. Its points are called run:1, run:2, … in the order of the records; what the
+    a whole front. Its points are called run#point1, run#point2, … in the order of the records; what the
     records say of the run as a whole is said of each. Other runs stay as they are.
     """
     weights = [f"w_{task}" for task in tasks_of(frame)]
@@ -64,7 +67,7 @@ def points_apart(frame: pd.DataFrame) -> pd.DataFrame:
     if not shared.any():
         return frame
     places = places[places["run"].isin(several[several > 1].index)][["run", *weights]].copy()
-    places["point"] = places["run"] + ":" + (places.groupby("run").cumcount() + 1).astype(str)
+    places["point"] = places["run"] + POINT + (places.groupby("run").cumcount() + 1).astype(str)
     own = frame[shared]
     whole = own[own[weights].isna().any(axis=1)].drop(columns=weights).merge(places, on="run")
     parts = own.merge(places, on=["run", *weights])
@@ -72,9 +75,9 @@ def points_apart(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([frame[~shared], apart[frame.columns]], ignore_index=True)
 
 
-def training_of(run: str) -> str:
+def training_of(run: object) -> str:
     """Return the run that a point of a front belongs to; any other run is its own."""
-    return run.partition(":")[0]
+    return str(run).partition(POINT)[0]
 
 
 def tasks_of(frame: pd.DataFrame) -> tuple[str, ...]:

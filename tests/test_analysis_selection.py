@@ -119,9 +119,14 @@ def test_a_training_that_shows_a_front_is_compared_point_by_point_and_paid_for_o
     front = front_of("m", {0.0: (1.0, 0.0), 0.5: (0.4, 0.4), 1.0: (0.0, 1.0)})
     plain = frame_of([run("p", "linear", 0, (0.5, 0.5))])
     apart = points_apart(pd.concat([front, plain], ignore_index=True))
-    assert sorted(apart["run"].unique()) == ["m:1", "m:2", "m:3", "p"]
+    assert sorted(apart["run"].unique()) == ["m#point1", "m#point2", "m#point3", "p"]
     table = run_table(apart)
-    assert table["backward_passes"].to_dict() == {"m:1": 400, "m:2": 400, "m:3": 400, "p": 100}
+    assert table["backward_passes"].to_dict() == {
+        "m#point1": 400,
+        "m#point2": 400,
+        "m#point3": 400,
+        "p": 100,
+    }
     assert {training_of(name) for name in table.index} == {"m", "p"}
     pd.testing.assert_frame_equal(points_apart(apart), apart)
     baseline = [
