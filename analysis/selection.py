@@ -57,8 +57,8 @@ def points_apart(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the records with a run of its own for every place on the front that one run shows.
 
     A run whose records name several weight vectors trained several networks together, which show
-    a whole front. Its points are called run#point1, run#point2, … in the order of the records; what the
-    records say of the run as a whole is said of each. Other runs stay as they are.
+    a whole front. Its points are called run#point1, run#point2, … in the order of the records; what
+    the records say of the run as a whole is said of each. Other runs stay as they are.
     """
     weights = [f"w_{task}" for task in tasks_of(frame)]
     places = frame[frame[weights].notna().all(axis=1)].drop_duplicates(["run", *weights])
