@@ -6,8 +6,8 @@
 Every alternative runs in as many processes at once as there are cores, one thread each, and the
 sum of their rates counts. Alternatives of one table take turns, round after round; a rate is the
 median over the rounds, ± half the range between the quartiles; a ratio is the median of the rounds'
-ratios. "step": the time of a step in scalarized steps of the same pack. The lean loop is scalarized.
-Peers: a lean loop of plain torch, LibMTL's trainer, TorchJD's loop, Ray Tune with a trial a run.
+ratios. "step": the time of a step in scalarized steps of the same pack. Peers: a lean loop of plain
+torch, scalarized; LibMTL's trainer; TorchJD's loop; Ray Tune with a trial a run.
 """
 
 from __future__ import annotations
