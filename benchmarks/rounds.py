@@ -17,6 +17,8 @@ import torch
 from loops import LOOPS, Advance
 from workloads import WORKLOADS
 
+from mtofront.sweep.memory import keep_freed_memory
+
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 CALL_SECONDS, MOST_STEPS = 0.1, 32
 """How long a call should take, and of how many steps it is at most."""
@@ -136,6 +138,7 @@ def _serve(end: Connection, barrier: Any, timing: Timing) -> None:
     """A worker's life: makes alternatives, times them when told, forgets them."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    keep_freed_memory()  # as where packs train; the peers gain as well
     loops: dict[str, tuple[Advance, int]] = {}
     while True:
         order, argument = end.recv()

@@ -6,8 +6,8 @@
 Every alternative runs in as many processes at once as there are cores, one thread each, and the
 sum of their rates counts. Alternatives of one table take turns, round after round; a rate is the
 median over the rounds, ± half the range between the quartiles; a ratio is the median of the rounds'
-ratios. "step": the time of a step in scalarized steps of the same pack.
-Peers: a lean loop of plain torch, LibMTL's trainer, TorchJD's loop, Ray Tune with a trial a run.
+ratios. "step": the time of a step in scalarized steps of the same pack. Peers: a lean loop of plain
+torch, scalarized; LibMTL's trainer; TorchJD's loop; Ray Tune with a trial a run.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ DETAILED = ("mlp128", "mlp128t8", "mlp128t40")
 DETAILED_PACKS = (16, 64)
 PACK = 64
 """The pack that targets are about."""
+CUDA_WORKLOADS = ("mlp32", "mlp128", "mlp512", "lenet32", "lenet256")
 CUDA_PACKS = (1, 16, 64, 256, 1024)
 COST_LIMITS = {2: (1.6, 1.1), 8: (3.3, 1.9), 40: (9.0, 2.7)}
 """T -> a gradient method's step in scalarized steps: of parameters, of features."""
@@ -47,8 +48,8 @@ def ours(runs: int, method: str = "linear", level: str = "parameters") -> str:
 
 def alternatives(key: str, device: str) -> Iterator[Alternative]:
     """What is timed of one workload."""
-    workload, detailed = WORKLOADS[key], key in DETAILED
-    sizes = CUDA_PACKS if device == "cuda" and not key.startswith("tr") else workload.packs
+    workload, detailed = WORKLOADS[key], key in DETAILED and device == "cpu"
+    sizes = CUDA_PACKS if device == "cuda" else workload.packs
     for runs in sizes:
         yield Alternative(
             ours(runs), key, "pack", {"runs": runs}, quick=runs in (1, PACK) or runs == max(sizes)
@@ -97,7 +98,8 @@ def main() -> None:
         options.seconds or (0.2 if options.quick else 0.4),
         options.rounds or (3 if options.quick else 5),
     )
-    keys = [key for key in WORKLOADS if re.search(options.only, key)]
+    known = WORKLOADS if options.device == "cpu" else CUDA_WORKLOADS
+    keys = [key for key in known if re.search(options.only, key)]
     if options.quick and not options.only:
         keys = ["mlp128", "mlp128t8", "lenet32"]
     print(

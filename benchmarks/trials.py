@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import logging
 import os
@@ -13,8 +15,8 @@ from typing import Any
 
 import torch
 
-SEEDS, RATES, POINTS, EPOCHS, BATCH = 4, (1e-3, 3e-3), 8, 10, 64
-"""64 runs of 320 steps."""
+SEEDS, RATES, POINTS, EPOCHS, BATCH = 8, (1e-3, 3e-3), 8, 20, 64
+"""128 runs of 640 steps."""
 
 
 def compare(processes: int) -> None:
@@ -27,7 +29,10 @@ def compare(processes: int) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
-    with tempfile.TemporaryDirectory() as scratch:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        contextlib.redirect_stdout(io.StringIO()),  # Tune greets
+    ):
         one = _seconds(_a_trial_a_run, processes, scratch)
         packs = _seconds(_packs, processes, scratch)
     for name, seconds in (("Ray Tune, a trial a run", one), ("packs under Ray Tune", packs)):

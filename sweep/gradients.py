@@ -88,9 +88,15 @@ def step_gradients(
 
 def treated_losses(rule: Rule, losses: Outputs) -> tuple[Outputs, Tensor]:
     """The losses that the method trains, T tensors (N,), and the measured ones, (N, T) float64."""
-    stacked = torch.stack(losses, dim=1)
-    trained = treated(stacked, rule.treatment, rule.weights).unbind(dim=1)
-    return trained, stacked.detach().double()
+    measured = _columns(losses)
+    if rule.weights is None and rule.treatment.losses == "raw":
+        return losses, measured
+    # each by itself: through a stack of them, a task's backward pass would visit all heads
+    trained = (
+        treated(loss.unsqueeze(1), rule.treatment, _column(rule.weights, task)).squeeze(1)
+        for task, loss in enumerate(losses)
+    )
+    return tuple(trained), measured
 
 
 def _forward(
@@ -110,8 +116,8 @@ def _weighted(
     gramian = None
     if rule.method.layer == "last":
         nobody: list[tuple[str, ...]] = [() for _ in sample.losses]
-        rows, _ = _rows([params[n] for n in sharing.last], nobody, params, sample.losses, keep=True)
-        gramian = gramian_of(rows)
+        last = [params[name] for name in sharing.last]
+        gramian = gramian_of(_rows(last, nobody, params, sample.losses, keep=True).jacobian)
     signals = Signals(stacked.detach().double(), batch.noise, gramian, epoch=batch.epoch)
     weights, state = rule.method.step(signals, state, rule.values)
     total = (weights.to(stacked.dtype) * stacked).sum()
@@ -130,18 +136,21 @@ def _combined(
 ) -> Stepped:
     """One backward pass a task; the shared parameters get the method's combination."""
     shared = [params[name] for name in sharing.shared]
+    at_features = samples[0].probe is not None
+    # a Gramian is the same whatever the order of coordinates; halves must have one order
+    turn = rule.method.needs == "gramian" and len(samples) == 1 and not at_features
     places = [[sample.probe] if sample.probe is not None else shared for sample in samples]
     found = [
-        _rows(place, sharing.heads, params, sample.losses, keep=sample.probe is not None)
+        _rows(place, sharing.heads, params, sample.losses, at_features, turn)
         for place, sample in zip(places, samples, strict=True)
     ]
-    jacobian = _mean([rows for rows, _ in found])
+    jacobian = _mean([rows.jacobian for rows in found])
     evidence = Evidence(
         losses=_mean([_columns(sample.losses) for sample in samples]),
         noise=batch.noise,
         jacobian=jacobian,
         sizes=tuple(value[0].numel() for value in places[0]),
-        halves=(found[0][0], found[1][0]) if len(found) == 2 else None,
+        halves=(found[0].jacobian, found[1].jacobian) if len(found) == 2 else None,
         epoch=batch.epoch,
     )
     update = updated(rule.method, rule.treatment, rule.values, state, evidence)
@@ -150,14 +159,29 @@ def _combined(
         towards = parts[0].reshape(samples[0].features.shape)
         grads = torch.autograd.grad(samples[0].features, shared, towards)
     else:
-        grads = tuple(part.view_as(value) for part, value in zip(parts, shared, strict=True))
+        grads = tuple(
+            part.view(value.mT.shape).mT if turned else part.view_as(value)
+            for part, value, turned in zip(parts, shared, found[0].turned, strict=True)
+        )
     heads = {
-        name: _scaled(_mean([own[name] for _, own in found]), update.heads[:, task])
+        name: _scaled(_mean([rows.heads[name] for rows in found]), update.heads[:, task])
         for task, names in enumerate(sharing.heads)
         for name in names
     }
     raw = _mean([sample.raw for sample in samples])
     return Stepped(dict(zip(sharing.shared, grads, strict=True)) | heads, raw, update.state)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The tasks' gradients: jacobian (N, T, P) of the places, heads of each head's parameters.
+
+    turned: of which places, matrices, the transposes are in the Jacobian.
+    """
+
+    jacobian: Tensor
+    turned: list[bool]
+    heads: Tensors
 
 
 def _rows(
@@ -166,13 +190,16 @@ def _rows(
     params: Tensors,
     losses: Outputs,
     keep: bool,
-) -> tuple[Tensor, Tensors]:
-    """The tasks' gradients in the places, (N, T, P), and each head's own gradient.
+    turn: bool = False,
+) -> _Rows:
+    """The tasks' gradients, one backward pass each.
 
-    keep: whether the graph is needed again after the last loss.
+    keep: whether the graph is needed again after the last loss. turn: whether matrices may be
+    transposed, so that those which autograd makes column by column are copied as they lie.
     """
     ends = [0, *accumulate(place[0].numel() for place in places)]
     jacobian = losses[0].new_empty(len(losses[0]), len(losses), ends[-1])
+    turned = [False] * len(places)
     own: Tensors = {}
     for task, loss in enumerate(losses):
         grads = torch.autograd.grad(
@@ -182,10 +209,13 @@ def _rows(
             allow_unused=True,
             materialize_grads=True,
         )
-        for (start, end), grad in zip(pairwise(ends), grads[: len(places)], strict=True):
-            jacobian[:, task, start:end] = grad.reshape(len(loss), -1)
+        if turn and task == 0:
+            turned = [grad.ndim == 3 and grad.stride(1) < grad.stride(2) for grad in grads]
+        for k, (start, end) in enumerate(pairwise(ends)):
+            grad = grads[k].mT if turned[k] else grads[k]
+            jacobian[:, task, start:end].view(grad.shape).copy_(grad)
         own.update(zip(heads[task], grads[len(places) :], strict=True))
-    return jacobian, own
+    return _Rows(jacobian, turned[: len(places)], own)
 
 
 def _halves(split: Split) -> tuple[Split, Split]:
@@ -199,6 +229,10 @@ def _halves(split: Split) -> tuple[Split, Split]:
         for start in (0, middle)
     )
     return first, second
+
+
+def _column(weights: Tensor | None, task: int) -> Tensor | None:
+    return None if weights is None else weights[:, task : task + 1]
 
 
 def _columns(losses: Outputs) -> Tensor:

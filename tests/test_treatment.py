@@ -227,6 +227,45 @@ def test_feature_level_costs_one_pass_and_counts_so() -> None:
     assert train_pack(regression(), [one_step("cagrad", {})]).backward_passes.tolist() == [2]
 
 
+class Counted(torch.autograd.Function):
+    """The identity, whose backward passes are counted."""
+
+    generate_vmap_rule = True
+    passes = 0
+
+    @staticmethod
+    def forward(outputs: Tensor) -> Tensor:
+        return outputs.clone()
+
+    @staticmethod
+    def setup_context(ctx: object, inputs: object, output: object) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        Counted.passes += 1
+        return gradient.clone()
+
+
+@pytest.mark.parametrize("treatment", [{}, {"losses": "log"}, {"level": "features"}])
+@pytest.mark.parametrize("weights", [None, (0.3, 0.7)])
+def test_a_tasks_backward_pass_visits_its_own_head_only(
+    treatment: dict[str, str], weights: tuple[float, ...] | None
+) -> None:
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.mse_loss(Counted.apply(output), target)  # type: ignore[no-untyped-call]
+
+    problem = regression()
+    problem = replace(problem, tasks=tuple(replace(task, loss=loss) for task in problem.tasks))
+    runs = [one_step("pcgrad", treatment, seed=seed, weights=weights) for seed in range(2)]
+    net = network(problem, runs[0])
+    assert net.batched
+    pack = start_pack(net, runs)
+    Counted.passes = 0
+    train_epoch(net, pack, runs, 0)
+    assert Counted.passes == len(problem.tasks)
+
+
 def test_graddrop_at_the_representation_leaves_agreeing_coordinates_alone() -> None:
     """With two equal tasks all signs agree, so the update is the sum of the gradients."""
     base = regression()
