@@ -47,6 +47,7 @@ from __future__ import annotations
 from .aggregation import aggregate
 from .application import Evidence, Update, first_state, noise_width, unsolved_steps, updated
 from .balancer import Balancer
+from .counters import GOLDEN, mixed, signed
 from .gramian import gramian_of
 from .hyper import (
     Configured,
@@ -79,6 +80,7 @@ from .registry import METHODS
 from .treatment import TREATMENTS, Treatment, from_losses, one_pass, treated, treatment_of
 
 __all__ = [
+    "GOLDEN",
     "METHODS",
     "TREATMENTS",
     "UNSOLVED",
@@ -110,9 +112,11 @@ __all__ = [
     "gramian_of",
     "make",
     "method_named",
+    "mixed",
     "noise_width",
     "number",
     "one_pass",
+    "signed",
     "treated",
     "treatment_of",
     "unsolved_steps",

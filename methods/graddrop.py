@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .counters import GOLDEN, mixed
 from .method import Method, Paper, Signals, State, Values
 
 FRACTION = 2.0**-53
@@ -46,26 +47,10 @@ def scattered(seed: Tensor, count: int) -> Tensor:
     batch. seed: int64.
     """
     position = torch.arange(1, count // 2 + count % 2 + 1, device=seed.device)
-    words = _mixed((_mixed(seed) + position).mul_(_signed(0x9E3779B97F4A7C15)))
+    words = mixed((mixed(seed) + position).mul_(GOLDEN))
     halves = words.view(torch.int32)[..., :count]
     # their upper 24 bits, from -2^23 on
     return (halves >> 8).float().mul_(2.0**-24).add_(0.5)
-
-
-def _mixed(bits: Tensor) -> Tensor:
-    bits = _shifted(bits, 30).bitwise_xor_(bits).mul_(_signed(0xBF58476D1CE4E5B9))
-    bits = _shifted(bits, 27).bitwise_xor_(bits).mul_(_signed(0x94D049BB133111EB))
-    return _shifted(bits, 31).bitwise_xor_(bits)
-
-
-def _shifted(bits: Tensor, places: int) -> Tensor:
-    """A new tensor, shifted to the right and filled with zeros, as for unsigned numbers."""
-    return (bits >> places).bitwise_and_((1 << (64 - places)) - 1)
-
-
-def _signed(constant: int) -> int:
-    """The int64 with the same bits as an unsigned constant."""
-    return constant - (1 << 64) if constant >= 1 << 63 else constant
 
 
 METHOD = Method(

@@ -9,102 +9,93 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-
-class PackedConv2d(torch.autograd.Function):
-    """torch.conv2d of all runs at once; autograd sees the operations of its batched form."""
-
-    generate_vmap_rule = False
-
-    @staticmethod
-    def forward(
-        inputs: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: Any,
-        padding: Any,
-        dilation: Any,
-        groups: int,
-    ) -> Tensor:
-        """A single run's layer."""
-        return torch.conv2d(inputs, weight, bias, stride, padding, dilation, groups)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing is kept: see `backward`."""
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        """Never reached: within a pack, autograd sees the operations of `vmap`."""
-        raise NotImplementedError
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        inputs: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: Any,
-        padding: Any,
-        dilation: Any,
-        groups: int,
-    ) -> tuple[Tensor, int]:
-        """Outputs (N, B, C, H, W), in memory (B, H, W, N, C)."""
-        runs = info.batch_size
-        kernels = _first(weight, in_dims[1], runs).flatten(0, 1)
-        biases = None if bias is None else _first(bias, in_dims[2], runs).flatten()
-        if in_dims[0] is None:
-            if groups == 1:  # every run's kernels read the same channels
-                together, groups_of_all = inputs, 1
-            else:
-                together, groups_of_all = inputs.repeat(1, runs, 1, 1), runs * groups
-        else:
-            together, groups_of_all = _channels_together(inputs, in_dims[0]), runs * groups
-        output = torch.conv2d(
-            together.contiguous(memory_format=torch.channels_last),
-            kernels.contiguous(memory_format=torch.channels_last),
-            biases,
-            stride,
-            padding,
-            dilation,
-            groups_of_all,
-        )
-        return _runs_apart(output, runs), 0
+from mtofront.methods import GOLDEN, mixed, signed
 
 
-class PackedMaxPool2d(torch.autograd.Function):
-    """torch.max_pool2d of all runs at once, in the layout that a packed convolution leaves."""
+class Packed(torch.autograd.Function):
+    """A layer of all runs at once. Its first argument is the layer: one run's form and all runs'.
+
+    Within a pack, autograd sees the operations of the batched form, so there is no backward pass of
+    its own to write.
+    """
 
     generate_vmap_rule = False
 
     @staticmethod
-    def forward(inputs: Tensor, options: tuple[Any, ...]) -> Tensor:
-        """A single run's layer."""
-        return torch.max_pool2d(inputs, *options)
+    def forward(layer: Layer, *arguments: Any) -> Tensor:
+        """One run's layer."""
+        return layer.single(*arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing is kept: see `backward`."""
+        """Nothing is kept, as there is no backward pass."""
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        """Never reached: within a pack, autograd sees the operations of `vmap`."""
-        raise NotImplementedError
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], inputs: Tensor, options: tuple[Any, ...]
-    ) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: Any, layer: Layer, *arguments: Any) -> tuple[Tensor, int]:
         """Outputs (N, B, C, H, W)."""
-        assert in_dims[0] is not None
-        pooled = torch.max_pool2d(_channels_together(inputs, in_dims[0]), *options)
-        return _runs_apart(pooled, info.batch_size), 0
+        return _runs_apart(
+            layer.packed(info.batch_size, in_dims[1:], *arguments), info.batch_size
+        ), 0
+
+
+def packed_conv2d(
+    runs: int,
+    in_dims: tuple[int | None, ...],
+    inputs: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+) -> Tensor:
+    """torch.conv2d of all runs: (B, N·C, H, W), the channels last in memory.
+
+    in_dims: where each argument has the runs, None where it is the same for all.
+    """
+    kernels = _first(weight, in_dims[1], runs).flatten(0, 1)
+    biases = None if bias is None else _first(bias, in_dims[2], runs).flatten()
+    together, groups_of_all = inputs, 1
+    if in_dims[0] is not None:
+        together, groups_of_all = _channels_together(inputs, in_dims[0]), runs * groups
+    elif groups > 1:  # else every run's kernels read the same channels
+        together, groups_of_all = inputs.repeat(1, runs, 1, 1), runs * groups
+    return torch.conv2d(
+        together.contiguous(memory_format=torch.channels_last),
+        kernels.contiguous(memory_format=torch.channels_last),
+        biases,
+        stride,
+        padding,
+        dilation,
+        groups_of_all,
+    )
+
+
+def packed_max_pool2d(
+    runs: int, in_dims: tuple[int | None, ...], inputs: Tensor, *options: Any
+) -> Tensor:
+    """torch.max_pool2d of all runs, (B, N·C, H, W), in the layout that a convolution leaves."""
+    assert in_dims[0] is not None
+    return torch.max_pool2d(_channels_together(inputs, in_dims[0]), *options)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A function of torch, and its form for all runs of a pack."""
+
+    single: Callable[..., Tensor]
+    packed: Callable[..., Tensor]
+
+
+CONV2D = Layer(torch.conv2d, packed_conv2d)
+MAX_POOL2D = Layer(torch.max_pool2d, packed_max_pool2d)
 
 
 class PackedLayers(TorchFunctionMode):
@@ -135,9 +126,10 @@ class PackedLayers(TorchFunctionMode):
             return func(*args, **given)
         if func is torch.conv2d and args[0].ndim == 4:
             self.used = True
-            return PackedConv2d.apply(*_conv_arguments(*args, **given))  # type: ignore[no-untyped-call]
+            return Packed.apply(CONV2D, *_conv_arguments(*args, **given))  # type: ignore[no-untyped-call]
         if _pools(func, given) and args[0].ndim == 4 and _is_batched(args[0]):
-            return PackedMaxPool2d.apply(args[0], _pool_options(*args[1:], **given))  # type: ignore[no-untyped-call]
+            options = _pool_options(*args[1:], **given)
+            return Packed.apply(MAX_POOL2D, args[0], *options)  # type: ignore[no-untyped-call]
         return func(*args, **given)
 
     def _dropout(
@@ -154,43 +146,34 @@ class PackedLayers(TorchFunctionMode):
         self.used = self.draws = True
         self._dropped += 1
         assert self._seed is not None
-        whole = DROPOUTS[func] == 0
-        shape = input.shape if whole else input.shape[:2] + (1,) * (input.ndim - 2)
+        by_channel = DROPOUTS[func]
+        shape = input.shape[:2] + (1,) * (input.ndim - 2) if by_channel else input.shape
         kept = uniform(self._seed, self._dropped, math.prod(shape)).view(shape) >= p
         return input * kept / (1 - p) if p < 1 else input * 0
 
 
-DROPOUTS: Mapping[Callable[..., Any], int] = {
-    nn.functional.dropout: 0,
-    nn.functional.dropout1d: 1,
-    nn.functional.dropout2d: 2,
-    nn.functional.dropout3d: 3,
+DROPOUTS: Mapping[Callable[..., Any], bool] = {
+    nn.functional.dropout: False,
+    nn.functional.dropout1d: True,
+    nn.functional.dropout2d: True,
+    nn.functional.dropout3d: True,
 }
-"""Functions that drop, and over how many trailing dimensions an entry of the mask reaches."""
+"""Functions that drop, and whether they drop whole channels."""
 
 
 def uniform(seed: Tensor, stream: int, count: int) -> Tensor:
     """Numbers in [0, 1) (count,), float32 with 24 random bits, that follow from seed and stream.
 
-    SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) started at the seed's own place: integer
-    arithmetic, so the same on every device, in every batch.
+    SplitMix64, started at the place to which the seed and the stream are mixed.
     """
     position = torch.arange(1, count + 1, device=seed.device)
-    start = mixed(seed + stream * _signed(0xD1342543DE82EF95))
-    bits = mixed(start + position * _signed(0x9E3779B97F4A7C15))
+    start = mixed(seed + stream * STREAMS)
+    bits = mixed(start + position * GOLDEN)
     return ((bits >> 40) & 0xFFFFFF).float() * 2.0**-24
 
 
-def mixed(bits: Tensor) -> Tensor:
-    """Sixty-four bits, thoroughly mixed; int64, as torch has no unsigned shifts."""
-    bits = (bits ^ ((bits >> 30) & 0x3FFFFFFFF)) * _signed(0xBF58476D1CE4E5B9)
-    bits = (bits ^ ((bits >> 27) & 0x1FFFFFFFFF)) * _signed(0x94D049BB133111EB)
-    return bits ^ ((bits >> 31) & 0x1FFFFFFFF)
-
-
-def _signed(constant: int) -> int:
-    """The int64 with the same bits as an unsigned constant."""
-    return constant - (1 << 64) if constant >= 1 << 63 else constant
+STREAMS = signed(0xD1342543DE82EF95)
+"""An odd constant that sets the streams of one seed far apart."""
 
 
 def _conv_arguments(
