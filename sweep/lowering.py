@@ -167,12 +167,12 @@ def uniform(seed: Tensor, stream: int, count: int) -> Tensor:
     SplitMix64, started at the place to which the seed and the stream are mixed.
     """
     position = torch.arange(1, count + 1, device=seed.device)
-    start = mixed(seed + stream * STREAMS)
+    start = mixed(seed + signed(stream * STREAMS % 2**64))
     bits = mixed(start + position * GOLDEN)
     return ((bits >> 40) & 0xFFFFFF).float() * 2.0**-24
 
 
-STREAMS = signed(0xD1342543DE82EF95)
+STREAMS = 0xD1342543DE82EF95
 """An odd constant that sets the streams of one seed far apart."""
 
 

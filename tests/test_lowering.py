@@ -75,9 +75,10 @@ def test_pooling_of_rows_that_all_runs_share_needs_no_pack() -> None:
 
 
 TWICE = nn.Sequential(nn.Dropout(0.2), nn.Dropout(0.3))
+OFTEN = nn.Sequential(*(nn.Dropout(0.1) for _ in range(9)))
 
 
-@pytest.mark.parametrize("layer", [nn.Dropout(0.5), TWICE], ids=["once", "twice"])
+@pytest.mark.parametrize("layer", [nn.Dropout(0.5), TWICE, OFTEN], ids=["once", "twice", "often"])
 def test_dropout_in_a_pack_is_bit_for_bit_that_of_the_run_alone(layer: nn.Module) -> None:
     problem = regression(lambda: Twin(layer))
     specs = runs_of("pcgrad", 5)
