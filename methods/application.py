@@ -106,7 +106,7 @@ def _whole(method: Method, values: Values, state: State, evidence: Evidence) -> 
             noise=evidence.noise,
             gramian=gramian_of(jacobian),
             jacobian=jacobian if method.needs == "jacobian" else None,
-            independent=_cross(halves or (jacobian, jacobian)) if method.independent else None,
+            independent=products(*(halves or (jacobian, jacobian))) if method.independent else None,
             epoch=evidence.epoch,
         ),
         state,
@@ -128,7 +128,7 @@ def _all_tensors_at_once(method: Method, values: Values, state: State, evidence:
             losses=losses.expand(*losses.shape[:-2], len(blocks), losses.shape[-1]),
             noise=_own_noise(evidence, len(blocks)),
             gramian=torch.stack([gramian_of(block) for block in blocks], dim=-3),
-            independent=torch.stack([_cross(pair) for pair in pairs], dim=-3)
+            independent=torch.stack([products(*pair) for pair in pairs], dim=-3)
             if method.independent
             else None,
             epoch=evidence.epoch,
@@ -188,11 +188,6 @@ def _head_factors(treatment: Treatment, weights: Tensor | None, losses: Tensor) 
 def _weighted(weights: Tensor, jacobian: Tensor) -> Tensor:
     """Σ w_i g_i, (..., P)."""
     return (weights.to(jacobian.dtype).unsqueeze(-2) @ jacobian).squeeze(-2)
-
-
-def _cross(halves: tuple[Tensor, Tensor]) -> Tensor:
-    """Dot products of one half's gradients with the other's, (..., T, T) float64."""
-    return products(*halves)
 
 
 def _length(direction: Tensor) -> Tensor:

@@ -32,6 +32,11 @@ def dot(first: Tensor, second: Tensor) -> Tensor:
     return (first * second).sum(-1, keepdim=True)
 
 
+def length(vector: Tensor) -> Tensor:
+    """Euclidean lengths of vectors (..., B), shape (..., 1)."""
+    return dot(vector, vector).sqrt()
+
+
 def running_sums(values: Tensor) -> Tensor:
     """Sums (..., A) of the first, the first two, … of the values (..., A).
 

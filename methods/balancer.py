@@ -21,7 +21,7 @@ from .given import (
 from .gramian import gramian_of
 from .hyper import HyperError, make, values_for
 from .leaves import Group
-from .method import Signals, State, TaskWeights
+from .method import Signals, State
 from .passes import (
     Sample,
     Surroundings,
@@ -83,7 +83,7 @@ class Balancer:
                 "backward(); use it as an arm of a sweep"
             )
         self._scale_losses: Tensor | None = None
-        if not any(isinstance(kind, TaskWeights) for kind in method.hyper.values()):
+        if not method.takes_weights:
             self._scale_losses = loss_weights(options.pop("weights", None), tasks)
         self.configured = make(name, **options)
         self.treatment = treatment_of(method, given)

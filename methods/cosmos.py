@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .arithmetic import dot, positive
+from .arithmetic import dot, length, positive
 from .method import (
     Method,
     Number,
@@ -32,15 +32,11 @@ SMALLEST_LENGTH = 1e-8
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
     """Weights (..., T), of either sign."""
     weights, losses = task_weights(values, "weights"), signals.losses
-    length = _length(losses)
-    preference, present = weights / positive(_length(weights)), losses / positive(length)
-    tilt = (preference - dot(preference, present) * present) / positive(length)
-    tilt = torch.where(length < SMALLEST_LENGTH, 0.0, tilt)
+    size = length(losses)
+    preference, present = weights / positive(length(weights)), losses / positive(size)
+    tilt = (preference - dot(preference, present) * present) / positive(size)
+    tilt = torch.where(size < SMALLEST_LENGTH, 0.0, tilt)
     return weights - number(values, "strength") * tilt, state
-
-
-def _length(vector: Tensor) -> Tensor:
-    return dot(vector, vector).sqrt()
 
 
 METHOD = Method(

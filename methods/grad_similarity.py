@@ -13,21 +13,20 @@ import torch
 from torch import Tensor
 
 from .gramian import cosines
-from .method import Choice, Method, Number, Paper, Signals, State, Values, choice, number
+from .method import Choice, Method, Number, Paper, Signals, State, Values, choice, is_main
 
 
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
     """Weights (..., T) in [0, 1]: 1 for the main task."""
     assert signals.gramian is not None
-    tasks = torch.arange(signals.gramian.shape[-1], device=signals.gramian.device)
-    is_main = tasks == number(values, "main")
+    chosen = is_main(values, signals.gramian)
     # row of the main task: a sum over the one-hot rows, as an index would differ from run to run
-    cosine = torch.where(is_main.unsqueeze(-1), cosines(signals.gramian), 0.0).sum(-2)
+    cosine = torch.where(chosen.unsqueeze(-1), cosines(signals.gramian), 0.0).sum(-2)
     if choice(values, "form") == "weighted":
         agreement = cosine.clamp_min(0)
     else:
         agreement = torch.where(cosine.isnan(), cosine, (cosine >= 0).to(cosine))
-    return torch.where(is_main, torch.ones_like(agreement), agreement), state
+    return torch.where(chosen, torch.ones_like(agreement), agreement), state
 
 
 METHOD = Method(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .gramian import norms
-from .method import Method, Number, Paper, Signals, State, Values, number
+from .method import Method, Number, Paper, Signals, State, Values, is_main, number
 
 
 def init(losses: Tensor) -> State:
@@ -27,11 +27,10 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
     assert signals.gramian is not None
     beta, relax = number(values, "beta"), number(values, "r")
     running = beta * state["norm"] + (1 - beta) * norms(signals.gramian)
-    tasks = torch.arange(running.shape[-1], device=running.device)
-    is_main = tasks == number(values, "main")
-    main = torch.where(is_main, running, 0.0).sum(-1, keepdim=True)
+    chosen = is_main(values, running)
+    main = torch.where(chosen, running, 0.0).sum(-1, keepdim=True)
     ratio = torch.where(running == 0, 1.0, main / running)
-    weights = torch.where(is_main, torch.ones_like(ratio), relax * ratio + 1 - relax)
+    weights = torch.where(chosen, torch.ones_like(ratio), relax * ratio + 1 - relax)
     return weights, {"norm": running}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 Need = Literal["losses", "gramian", "jacobian"]
@@ -59,6 +60,11 @@ def number(values: Values, name: str) -> Tensor:
     value = values[name]
     assert isinstance(value, Tensor)
     return value.unsqueeze(-1)
+
+
+def is_main(values: Values, like: Tensor) -> Tensor:
+    """Which task is the main one, by the hyper-parameter `main`; a mask for numbers (..., T)."""
+    return torch.arange(like.shape[-1], device=like.device) == number(values, "main")
 
 
 def choice(values: Values, name: str) -> str:
@@ -192,3 +198,8 @@ class Method:
     layer: Literal["shared", "last"] = "shared"
     heads: Literal["unit", "weighted"] = "unit"
     deviations: str = ""
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether it has task weights of its own; else `weights` multiply the losses before it."""
+        return any(isinstance(kind, TaskWeights) for kind in self.hyper.values())

@@ -25,6 +25,7 @@ from .method import (
     State,
     TaskWeights,
     Values,
+    is_main,
     number,
     task_weights,
 )
@@ -63,8 +64,7 @@ def _of_equal_length(gradients: Tensor, past: Tensor, values: Values) -> tuple[T
     lengths = gradients.square().sum(-1).sqrt()
     beta = number(values, "beta3")
     norm = torch.where(past == 0, lengths, beta * past + (1 - beta) * lengths)
-    is_main = torch.arange(norm.shape[-1], device=norm.device) == number(values, "main")
-    main = torch.where(is_main, norm, 0.0).sum(-1, keepdim=True)
+    main = torch.where(is_main(values, norm), norm, 0.0).sum(-1, keepdim=True)
     goal = torch.where(main == 0, norm.amax(-1, keepdim=True), main)
     weights = task_weights(values, "weights")
     factor = goal * weights / weights.mean(-1, keepdim=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .arithmetic import dot, positive
+from .arithmetic import dot, length, positive
 from .method import (
     Method,
     Number,
@@ -33,16 +33,12 @@ ROUNDING = 1e-12
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
     """Weights (..., T), of either sign."""
     preference, losses = task_weights(values, "weights"), signals.losses
-    preference = preference / positive(_length(preference))
+    preference = preference / positive(length(preference))
     offset = losses - dot(preference, losses) * preference
-    distance = _length(offset)
-    away = torch.where(distance > ROUNDING * _length(losses), offset / positive(distance), 0.0)
+    distance = length(offset)
+    away = torch.where(distance > ROUNDING * length(losses), offset / positive(distance), 0.0)
     finite = torch.isfinite(losses).all(-1, keepdim=True)
     return torch.where(finite, preference + number(values, "theta") * away, torch.nan), state
-
-
-def _length(vector: Tensor) -> Tensor:
-    return dot(vector, vector).sqrt()
 
 
 METHOD = Method(

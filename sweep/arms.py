@@ -149,8 +149,7 @@ def _weights(
 
     None for a method that takes none, unless some are given: they weight the losses before it.
     """
-    takes_none = not any(isinstance(hyper, TaskWeights) for hyper in method.hyper.values())
-    if takes_none and "weights" not in given:
+    if not method.takes_weights and "weights" not in given:
         return [None]
     place: Place = ("arms", arm, "weights")
     found = given.get("weights", "equal")

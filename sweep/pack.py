@@ -177,9 +177,8 @@ def mark_divergence(diverged_at: Tensor, losses: Tensor, step: int) -> Tensor:
 def pack_rule(specs: Sequence[RunSpec], device: torch.device) -> Rule:
     """The method of a pack's runs: treatment, values, weights on the losses before it."""
     method = method_named(specs[0].method)
-    takes_weights = any(isinstance(kind, TaskWeights) for kind in method.hyper.values())
     weights = None
-    if specs[0].weights is not None and not takes_weights:
+    if specs[0].weights is not None and not method.takes_weights:
         weights = torch.tensor([s.weights for s in specs], dtype=torch.float64, device=device)
     treatment = Treatment(**specs[0].treatment)
     return Rule(method, treatment, method_values(method, specs, device), weights)
