@@ -45,7 +45,16 @@ ValueError: unknown method 'pcgrda'; did you mean 'pcgrad'? known: ...
 from __future__ import annotations
 
 from .aggregation import aggregate
-from .application import Evidence, Update, first_state, noise_width, unsolved_steps, updated
+from .application import (
+    Evidence,
+    Update,
+    evidence_of,
+    first_state,
+    mean_of,
+    noise_width,
+    unsolved_steps,
+    updated,
+)
 from .balancer import Balancer
 from .counters import GOLDEN, mixed, signed
 from .gramian import gramian_of
@@ -107,10 +116,12 @@ __all__ = [
     "aggregate",
     "check_hyper",
     "check_together",
+    "evidence_of",
     "first_state",
     "from_losses",
     "gramian_of",
     "make",
+    "mean_of",
     "method_named",
     "mixed",
     "noise_width",

@@ -39,14 +39,37 @@ class Update:
     """direction: (..., P) for the shared parameters, in the Jacobian's dtype.
 
     weights: (..., T) float64 over the tasks, None where the method answers otherwise.
-    heads: (..., T) factors on the gradients of the tasks' own parameters.
+    heads: (..., T) factors on the gradients of the tasks' own parameters; None where they are 1.
     state: the method's next one.
     """
 
     direction: Tensor
     weights: Tensor | None
-    heads: Tensor
+    heads: Tensor | None
     state: State
+
+
+def evidence_of(
+    losses: Sequence[Tensor],
+    jacobians: Sequence[Tensor],
+    noise: Tensor,
+    sizes: Sequence[int],
+    epoch: int,
+) -> Evidence:
+    """What one minibatch tells, or two independent halves of one, each with losses and Jacobian."""
+    return Evidence(
+        losses=mean_of(losses),
+        noise=noise,
+        jacobian=mean_of(jacobians),
+        sizes=tuple(sizes),
+        halves=(jacobians[0], jacobians[1]) if len(jacobians) == 2 else None,
+        epoch=epoch,
+    )
+
+
+def mean_of(values: Sequence[Tensor]) -> Tensor:
+    """The mean over two equal halves, or the only value as it is."""
+    return values[0] if len(values) == 1 else (values[0] + values[1]) / 2
 
 
 def first_state(
@@ -90,7 +113,7 @@ def updated(
     if treatment.norm == "scalarization":
         mean = evidence.jacobian.mean(-2)
         direction = direction * (_length(mean) / positive(_length(direction))).to(direction.dtype)
-    return Update(direction, weights, _head_factors(treatment, weights, evidence.losses), state)
+    return Update(direction, weights, _head_factors(treatment, weights), state)
 
 
 Made = tuple[Tensor, Tensor | None, State]
@@ -177,9 +200,9 @@ def _joined(states: Sequence[State], prefixed: bool = False) -> State:
     return {f"{k}/{name}": value for k, state in enumerate(states) for name, value in state.items()}
 
 
-def _head_factors(treatment: Treatment, weights: Tensor | None, losses: Tensor) -> Tensor:
+def _head_factors(treatment: Treatment, weights: Tensor | None) -> Tensor | None:
     if treatment.heads == "own" or weights is None:
-        return torch.ones_like(losses)
+        return None
     if treatment.heads == "weighted":
         return weights
     return weights * weights.shape[-1] / positive(weights.sum(-1, keepdim=True))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .application import Evidence, Update
+from .application import Evidence, Update, evidence_of
 from .leaves import (
     Group,
     accumulate,
@@ -108,25 +108,27 @@ def combined_passes(
 ) -> Update:
     """One backward pass a task; shared parameters get the combination, heads their own."""
     found = [_rows(sample, around) for sample in samples]
-    jacobian = _mean([rows.jacobian for rows in found])
-    place = _place(samples[0], around)
     update = decide(
-        Evidence(
-            losses=_mean([values_of(sample.losses, around) for sample in samples]),
-            noise=noise,
-            jacobian=jacobian,
-            sizes=tuple(value.numel() for value in place),
-            halves=(found[0].jacobian, found[1].jacobian) if len(found) == 2 else None,
-            epoch=epoch,
+        evidence_of(
+            [values_of(sample.losses, around) for sample in samples],
+            [rows.jacobian for rows in found],
+            noise,
+            [value.numel() for value in _place(samples[0], around)],
+            epoch,
         )
     )
     _add_to_shared(samples[0], found, update, around)
     for rows in found:
         for task, (owners, own) in enumerate(zip(rows.owners, rows.own, strict=True)):
-            factor = update.heads[task] / len(found)
-            scaled = [None if grad is None else grad * factor.to(grad) for grad in own]
+            share = 1 / len(found)
+            factor = share if update.heads is None else update.heads[task] * share
+            scaled = [None if grad is None else _times(grad, factor) for grad in own]
             accumulate_all(owners, scaled, around.group)
     return update
+
+
+def _times(gradient: Tensor, factor: Tensor | float) -> Tensor:
+    return gradient * (factor.to(gradient) if isinstance(factor, Tensor) else factor)
 
 
 def _place(sample: Sample, around: Surroundings) -> Sequence[Tensor]:
@@ -180,8 +182,3 @@ def _add_to_shared(
     for place, (parameter, part) in enumerate(zip(around.shared, parts, strict=True)):
         if any(rows.reached[place] for rows in found):
             accumulate(parameter, part)
-
-
-def _mean(values: Sequence[Tensor]) -> Tensor:
-    """The mean over two halves, or the only value as it is."""
-    return values[0] if len(values) == 1 else (values[0] + values[1]) / 2

@@ -30,8 +30,13 @@ from .weights import GRIDS, Vector, weight_grid
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting of an arm's method: fixed weights or None, hyper-parameters after defaults."""
+    """One setting of an arm's method: fixed weights or None, hyper-parameters after defaults.
 
+    method, treatment: as in a run's spec, the same for all trials of an arm.
+    """
+
+    method: str
+    treatment: Mapping[str, str]
     weights: Vector | None
     hyper: Mapping[str, float | str]
 
@@ -79,7 +84,7 @@ def arm_trials(config: Config, arm: str, tasks: int) -> list[Trial]:
     Raises RequestError for unknown or wrong hyper-parameters, weights and grids.
     """
     method = arm_method(config, arm)
-    arm_treatment(config, arm)
+    treatment = arm_treatment(config, arm).as_dict()
     apart = ("method", *TREATMENTS)
     given = {key: value for key, value in config.arms[arm].items() if key not in apart}
     for key in given:
@@ -106,7 +111,7 @@ def arm_trials(config: Config, arm: str, tasks: int) -> list[Trial]:
             place = ("arms", arm, error.parameter) if error.parameter in given else ("arms", arm)
             raise config.error(place, str(error)) from None
     return [
-        Trial(weights, hyper)
+        Trial(method.name, treatment, weights, hyper)
         for weights in _weights(config, arm, method, given, tasks)
         for hyper in combinations
     ]

@@ -10,8 +10,8 @@ from .evaluate import measure_pack
 from .network import network
 from .planning import Plan
 from .provide import placed_problem
-from .short import short_problem
 from .spec import RunSpec
+from .timing import seconds_of_epoch, short_problem
 from .train import evaluation_epochs, start_course
 from .work import workers
 
@@ -72,11 +72,8 @@ def _timed(specs: list[RunSpec], planned: Plan) -> tuple[float, float]:
     net = network(short_problem(problem, specs[0].batch_size, TIMED_STEPS), specs[0])
     course = start_course(net, specs)
     # the last epoch is what most of a merging run is like
-    last = specs[0].epochs - 1
-    course.train(last)
+    training = seconds_of_epoch(course, specs[0].epochs - 1)
     begin = time.perf_counter()
-    course.train(last)
-    middle = time.perf_counter()
     for shown in course.shown():
         measure_pack(replace(net, problem=problem), shown, 0, 0)
-    return (middle - begin) / TIMED_STEPS, time.perf_counter() - middle
+    return training / TIMED_STEPS, time.perf_counter() - begin

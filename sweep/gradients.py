@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from mtofront.methods import (
-    Evidence,
     Method,
     Signals,
     State,
     Treatment,
     Values,
+    evidence_of,
     from_losses,
     gramian_of,
+    mean_of,
     treated,
     updated,
 )
@@ -144,14 +145,12 @@ def _combined(
         _rows(place, sharing.heads, params, sample.losses, at_features, turn)
         for place, sample in zip(places, samples, strict=True)
     ]
-    jacobian = _mean([rows.jacobian for rows in found])
-    evidence = Evidence(
-        losses=_mean([_columns(sample.losses) for sample in samples]),
-        noise=batch.noise,
-        jacobian=jacobian,
-        sizes=tuple(value[0].numel() for value in places[0]),
-        halves=(found[0].jacobian, found[1].jacobian) if len(found) == 2 else None,
-        epoch=batch.epoch,
+    evidence = evidence_of(
+        [_columns(sample.losses) for sample in samples],
+        [rows.jacobian for rows in found],
+        batch.noise,
+        [value[0].numel() for value in places[0]],
+        batch.epoch,
     )
     update = updated(rule.method, rule.treatment, rule.values, state, evidence)
     parts = torch.split(update.direction, list(evidence.sizes), dim=1)
@@ -164,11 +163,11 @@ def _combined(
             for part, value, turned in zip(parts, shared, found[0].turned, strict=True)
         )
     heads = {
-        name: _scaled(_mean([rows.heads[name] for rows in found]), update.heads[:, task])
+        name: _scaled(mean_of([rows.heads[name] for rows in found]), update.heads, task)
         for task, names in enumerate(sharing.heads)
         for name in names
     }
-    raw = _mean([sample.raw for sample in samples])
+    raw = mean_of([sample.raw for sample in samples])
     return Stepped(dict(zip(sharing.shared, grads, strict=True)) | heads, raw, update.state)
 
 
@@ -239,11 +238,9 @@ def _columns(losses: Outputs) -> Tensor:
     return torch.stack([loss.detach() for loss in losses], dim=1).double()
 
 
-def _mean(values: Sequence[Tensor]) -> Tensor:
-    """The mean over equal halves, or the only value as it is."""
-    return values[0] if len(values) == 1 else (values[0] + values[1]) / 2
-
-
-def _scaled(gradient: Tensor, factors: Tensor) -> Tensor:
-    """A head's gradient (N, ...) times one factor a run."""
-    return gradient * factors.to(gradient.dtype).view(-1, *([1] * (gradient.ndim - 1)))
+def _scaled(gradient: Tensor, factors: Tensor | None, task: int) -> Tensor:
+    """A head's gradient (N, ...) times its task's factor, one a run: (N, T), or None for ones."""
+    if factors is None:
+        return gradient
+    own = factors[:, task].to(gradient.dtype)
+    return gradient * own.view(-1, *([1] * (gradient.ndim - 1)))

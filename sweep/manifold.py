@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtofront.methods import Signals, method_named, number
+from mtofront.methods import Signals, Values, method_named, number
 from mtofront.problems import Split
 
 from .course import Shown
@@ -35,6 +35,8 @@ class ManifoldCourse:
 
     def __init__(self, net: Network, specs: Sequence[RunSpec]) -> None:
         self._net, self._specs = net, specs
+        self._method = method_named(specs[0].method)
+        self._values = self._read_values()
         self._tasks = len(net.problem.tasks)
         self._windows = int(specs[0].hyper["windows"])
         points = max(int(specs[0].hyper["points"]), self._tasks)
@@ -53,8 +55,7 @@ class ManifoldCourse:
         batch = min(specs[0].batch_size, len(train))
         device = train.inputs.device
         orders = minibatches(specs, len(train), batch, epoch).to(device)
-        method = method_named(specs[0].method)
-        width = method.noise(self._tasks) * self._windows
+        width = self._method.noise(self._tasks) * self._windows
         noise = method_noise(specs, len(orders), width, epoch).to(device)
         for k, rows in enumerate(orders):
             mixtures = self._drawn(noise[k])
@@ -83,6 +84,7 @@ class ManifoldCourse:
 
     def keep(self, rows: Tensor) -> None:
         self._specs = [self._specs[row] for row in rows.tolist()]
+        self._values = self._read_values()
         self._pack = kept(self._pack, self._specs, rows)
 
     def unsolved(self) -> Tensor | None:
@@ -91,13 +93,15 @@ class ManifoldCourse:
     def members(self) -> int:
         return self._tasks
 
+    def _read_values(self) -> Values:
+        device = self._net.problem.train.inputs.device
+        return method_values(self._method, self._specs, device)
+
     def _drawn(self, noise: Tensor) -> Tensor:
         """The step's mixtures (N, W, T) from its random numbers (N, W·K)."""
-        method = method_named(self._specs[0].method)
-        values = method_values(method, self._specs, noise.device)
         windows = noise.reshape(len(noise), self._windows, -1)
         zeros = windows.new_zeros(*windows.shape[:2], self._tasks)
-        return method.step(Signals(losses=zeros, noise=windows), {}, values)[0]
+        return self._method.step(Signals(losses=zeros, noise=windows), {}, self._values)[0]
 
     def _losses(self, mixtures: Tensor, split: Split) -> Tensor:
         """Losses (N, W, T) of the mixtures on each run's minibatch; running statistics move on."""
@@ -118,8 +122,7 @@ class ManifoldCourse:
     def _objective(self, losses: Tensor, mixtures: Tensor) -> Tensor:
         """What all members descend along, summed over the runs, each independent of the others."""
         mean = (mixtures.to(losses.dtype) * losses).sum(-1).mean(-1)
-        method = method_named(self._specs[0].method)
-        penalty = number(method_values(method, self._specs, losses.device), "penalty").squeeze(-1)
+        penalty = number(self._values, "penalty").squeeze(-1)
         return (mean + penalty.to(losses.dtype) * out_of_order(losses, mixtures)).sum()
 
     def _mixed_alike(self, point: tuple[float, ...]) -> Tensors:

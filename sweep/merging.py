@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from mtofront.methods import Signals, method_named
 
+from .arms import default_values
 from .costs import joint_epochs
 from .course import Shown, earliest
 from .network import Network, Tensors
@@ -105,10 +105,9 @@ class MergeCourse:
         vectors = torch.cat([way.flatten(2) for way in ways], dim=2)
         moved = self._combined(vectors, [tuple(way.shape[2:]) for way in ways])
         merged = {name: value[:, 0] for name, value in copies.items()}
-        ends = [0, *torch.tensor([way[0, 0].numel() for way in ways]).cumsum(0).tolist()]
-        for (begin, end), name in zip(pairwise(ends), sharing.shared, strict=True):
-            way = moved[:, begin:end].view_as(start[name])
-            merged[name] = start[name].detach() + way
+        parts = torch.split(moved, [way[0, 0].numel() for way in ways], dim=1)
+        for name, part in zip(sharing.shared, parts, strict=True):
+            merged[name] = start[name].detach() + part.view_as(start[name])
         for task, names in enumerate(sharing.heads):
             merged |= {name: copies[name][:, task] for name in names}
         return merged
@@ -137,9 +136,5 @@ class MergeCourse:
 
 def _linear(spec: RunSpec, weights: tuple[float, ...]) -> RunSpec:
     """The run as linear scalarization with these weights."""
-    hyper = {
-        name: kind.options[0]
-        for name, kind in method_named("linear").hyper.items()
-        if hasattr(kind, "options")
-    }
+    hyper = default_values(method_named("linear"))
     return replace(spec, method="linear", weights=weights, hyper=hyper, treatment={})

@@ -281,7 +281,8 @@ def _lowered_layers(problem: Problem, module: nn.Module) -> tuple[bool, bool]:
     rows = _first_rows(problem)
     module.train()
     state = {name: value.clone() for name, value in module.state_dict().items()}
-    layers = PackedLayers(torch.zeros((), dtype=torch.int64), processor=True)
+    seed = torch.zeros((), dtype=torch.int64, device=rows.inputs.device)
+    layers = PackedLayers(seed, processor=True)
     with torch.no_grad(), layers:
         module(rows.inputs)
     module.load_state_dict(state)

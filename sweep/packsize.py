@@ -17,8 +17,8 @@ from mtofront import __version__
 from mtofront.problems import Problem
 
 from .network import network
-from .short import short_problem
 from .spec import RunSpec
+from .timing import seconds_of_epoch, short_problem
 from .train import is_out_of_memory, start_course
 
 CANDIDATES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -111,18 +111,7 @@ def rule_of_thumb(problem: Problem) -> int:
 
 def _rate(problem: Problem, specs: list[RunSpec]) -> float:
     course = start_course(network(problem, specs[0]), specs)
-    course.train(0)
-    _settle(problem)
-    begin = time.perf_counter()
-    course.train(0)
-    _settle(problem)
-    return len(specs) * STEPS / (time.perf_counter() - begin)
-
-
-def _settle(problem: Problem) -> None:
-    """Wait for work that an accelerator still has to do."""
-    if problem.train.inputs.device.type == "cuda":
-        torch.cuda.synchronize()
+    return len(specs) * STEPS / seconds_of_epoch(course, 0)
 
 
 def _memory(problem: Problem, spec: RunSpec, device: str) -> Path:

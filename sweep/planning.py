@@ -12,7 +12,7 @@ import torch
 from mtofront.methods import Choice, Count, Treatment, method_named
 from mtofront.problems import Problem
 
-from .arms import Trial, arm_method, arm_passes_per_step, arm_treatment, arm_trials
+from .arms import Trial, arm_passes_per_step, arm_trials
 from .config import Config
 from .costs import mean_passes_per_step
 from .packsize import PackSize, fitting_pack
@@ -154,7 +154,7 @@ def _spec(config: Config, arm: str, setting: Setting, seed: int) -> RunSpec:
         momentum = 0.9 if optimizer.name == "momentum" else 0.0
     return RunSpec(
         arm=arm,
-        method=arm_method(config, arm).name,
+        method=trial.method,
         problem=config.problem,
         options=config.problem_options,
         seed=seed,
@@ -162,7 +162,7 @@ def _spec(config: Config, arm: str, setting: Setting, seed: int) -> RunSpec:
         lr=lr,
         weights=trial.weights,
         hyper=trial.hyper,
-        treatment=arm_treatment(config, arm).as_dict(),
+        treatment=trial.treatment,
         optimizer={
             "name": optimizer.name,
             "weight_decay": decay,

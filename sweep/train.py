@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import torch
-
 from mtofront.methods import method_named
 from mtofront.problems import Problem
 
@@ -18,6 +16,7 @@ from .manifold import ManifoldCourse
 from .merging import MergeCourse
 from .network import Network, network
 from .spec import RunSpec
+from .timing import settled_time
 from .trained import Progress, Trained, joined, runs_of
 
 
@@ -63,7 +62,7 @@ def _train_together(
             course.train(epoch - 1)
         if epoch in due:
             # the numbers of the last steps must be there before evaluation is timed
-            begin = _settled_at(course)
+            begin = settled_time(course)
             networks = course.shown()
             latest = [measure_pack(net, shown, course.step(), epoch) for shown in networks]
             ledger.enter(course, latest)
@@ -76,13 +75,6 @@ def _train_together(
             if len(rows) < len(course.diverged_at()):
                 course.keep(rows.to(course.diverged_at().device))
     return ledger.closed(course, net.reason)
-
-
-def _settled_at(course: Course) -> float:
-    """The time when an accelerator has done all that training asked of it."""
-    if course.diverged_at().is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def start_course(net: Network, specs: Sequence[RunSpec]) -> Course:

@@ -1,0 +1,35 @@
+"""How long steps take: a problem cut down to a few of them, and clocks that wait for the device."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import torch
+
+from mtofront.problems import Problem, Split
+
+from .course import Course
+
+
+def short_problem(problem: Problem, batch: int, steps: int) -> Problem:
+    """The problem with as many training rows as so many steps take."""
+    rows = min(batch, len(problem.train)) * steps
+    positions = [n % len(problem.train) for n in range(rows)]
+    targets = tuple(target[positions] for target in problem.train.targets)
+    return replace(problem, train=Split(problem.train.inputs[positions], targets))
+
+
+def seconds_of_epoch(course: Course, epoch: int) -> float:
+    """Seconds that one more epoch takes, after one to warm up."""
+    course.train(epoch)
+    begin = settled_time(course)
+    course.train(epoch)
+    return settled_time(course) - begin
+
+
+def settled_time(course: Course) -> float:
+    """The time when an accelerator has done all that training asked of it."""
+    if course.diverged_at().is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter()
