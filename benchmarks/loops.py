@@ -7,17 +7,15 @@ model-steps it took; a pack of N takes N at each step.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import io
 import itertools
 import sys
-import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from peers import libmtl_module
 from torch import Tensor, nn
 from workloads import ROWS, Workload, problem_of, shortened
 
@@ -193,7 +191,7 @@ def libmtl(workload: Workload, device: str, weighting: str, ready: bool = False)
 
     ready: minibatches are indexed from tensors in memory, not collected by torch's DataLoader.
     """
-    trainer_module, weightings = libmtl_modules()
+    trainer_module, weightings = libmtl_module("trainer"), libmtl_module("weighting")
     by_name = hasattr(trainer_module, "weighting_method")  # versions after 1.1 look names up
     problem = problem_of(workload, device)
     model: Any = problem.model()
@@ -209,9 +207,9 @@ def libmtl(workload: Workload, device: str, weighting: str, ready: bool = False)
         def test(self, *_: Any, **__: Any) -> None:
             """Nothing: evaluation is not timed."""
 
-    architecture = importlib.import_module("LibMTL.architecture")
-    loss = importlib.import_module("LibMTL.loss").CELoss
-    metric = importlib.import_module("LibMTL.metrics").AccMetric
+    architecture = libmtl_module("architecture")
+    loss = libmtl_module("loss").CELoss
+    metric = libmtl_module("metrics").AccMetric
     with contextlib.redirect_stdout(io.StringIO()):
         trainer = Here(
             {
@@ -279,23 +277,6 @@ class Cut:
         return next(self._rows)
 
     next = __next__  # LibMTL 1.1 calls iterators as Python 2 did
-
-
-def libmtl_modules() -> tuple[Any, Any]:
-    """LibMTL's trainer and weightings, without the vision models that its package imports."""
-    if "LibMTL" not in sys.modules:
-        spec = importlib.util.find_spec("LibMTL")
-        if spec is None:
-            raise ImportError("LibMTL is not installed")
-        package = types.ModuleType("LibMTL")
-        package.__path__ = list(spec.submodule_search_locations or [])
-        sys.modules["LibMTL"] = package
-        # later versions import it for problems on graphs only
-        sys.modules.setdefault("torch_geometric", types.ModuleType("torch_geometric"))
-    return (
-        importlib.import_module("LibMTL.trainer"),
-        importlib.import_module("LibMTL.weighting"),
-    )
 
 
 def products(workload: Workload, device: str, runs: int) -> Advance:

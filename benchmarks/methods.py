@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
 import itertools
 import statistics
-import sys
 import time
-import types
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from peers import libmtl_module
 from torch import Tensor
 
 from mtofront.methods import aggregate
@@ -73,15 +71,7 @@ def torchjd_call(name: str, options: dict[str, Any], pool: Tensor) -> Call:
 
 def libmtl_call(name: str, options: dict[str, Any], pool: Tensor) -> Call:
     """A call of LibMTL's weighting that is handed the next Jacobian in place of backward passes."""
-    if "LibMTL" not in sys.modules:
-        spec = importlib.util.find_spec("LibMTL")
-        if spec is None:
-            raise ImportError("LibMTL is not installed")
-        # its package imports trainers and vision models, of which a weighting needs none
-        package = types.ModuleType("LibMTL")
-        package.__path__ = list(spec.submodule_search_locations or [])
-        sys.modules["LibMTL"] = package
-    module = importlib.import_module(f"LibMTL.weighting.{name}")
+    module = libmtl_module(f"weighting.{name}")
     weighting = getattr(module, name)()
     weighting.task_num, weighting.rep_grad, weighting.device = pool.shape[1], False, "cpu"
     supply = itertools.cycle(pool)
