@@ -59,6 +59,8 @@ def plan(config: Config) -> Plan:
     tasks = len(problem.tasks)
     _check_report(config, problem)
     trials = {arm: arm_trials(config, arm, tasks) for arm in config.arms}
+    batch = min(config.budget.batch_size, len(problem.train))
+    _check_halves(config, batch)
     settings = _settings(config, trials, tasks)
     specs = [
         _spec(config, arm, setting, seed)
@@ -67,7 +69,6 @@ def plan(config: Config) -> Plan:
         for setting in settings[arm]
     ]
     runs = {spec.id: spec for spec in specs}
-    batch = min(config.budget.batch_size, len(problem.train))
     steps = config.budget.epochs * (len(problem.train) // batch)
     size = _pack_size(config, problem, specs[0], steps * len(runs))
     names = tuple(task.name for task in problem.tasks)
@@ -81,6 +82,18 @@ def _pack_size(config: Config, problem: Problem, spec: RunSpec, steps: int) -> P
     device = "cuda" if config.resources.gpus_per_pack > 0 and torch.cuda.is_available() else "cpu"
     placed = placed_problem(spec.problem, spec.options_text, device) if device != "cpu" else problem
     return fitting_pack(placed, spec, steps, device)
+
+
+def _check_halves(config: Config, batch: int) -> None:
+    """A method that compares the halves of a minibatch needs a row in each."""
+    for arm in config.arms:
+        method = arm_method(config, arm)
+        if method.independent and batch < 2:
+            raise config.error(
+                ("arms", arm),
+                f"{method.name} compares the two halves of every minibatch, so a minibatch needs "
+                f"at least 2 rows; found {batch}. Raise budget.batch_size, or leave the arm out",
+            )
 
 
 def _check_report(config: Config, problem: Problem) -> None:

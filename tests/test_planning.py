@@ -63,6 +63,12 @@ def test_numbers_of_a_grid_that_do_not_fit_together_are_refused(bowls: Path) -> 
         planned(bowls, "arms.pmtl={vector: 5}")
 
 
+def test_halves_of_a_minibatch_need_a_row_each(bowls: Path) -> None:
+    with pytest.raises(RequestError, match="modo compares the two halves .* found 1"):
+        planned(bowls, "arms.modo={}", "budget.batch_size=1")
+    assert planned(bowls, "arms.modo={}", "budget.batch_size=2").runs
+
+
 def test_with_one_learning_rate_arms_are_filled_with_restarts(bowls: Path) -> None:
     result = planned(bowls, "optimizer.lr=0.01")
     assert set(result.arm_runs().values()) == {10}
