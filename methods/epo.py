@@ -21,7 +21,6 @@ from .arithmetic import dot, positive, times
 from .gramian import norms, or_nan, trusted
 from .linear_program import minimise_linear
 from .method import (
-    UNSOLVED,
     Method,
     Number,
     Paper,
@@ -32,14 +31,10 @@ from .method import (
     number,
     task_weights,
 )
+from .unsolved import count_from_zero, counted
 
 SMALLEST_SHARE = 1e-12
 """The logarithm of a share must be finite; a loss of 0 has a share of 0."""
-
-
-def init(losses: Tensor) -> State:
-    """No program was left unsolved yet."""
-    return {UNSOLVED: torch.zeros_like(losses[..., :1])}
 
 
 def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]:
@@ -54,8 +49,7 @@ def step(signals: Signals, state: State, values: Values) -> tuple[Tensor, State]
         clean, preference * losses, pull, uneven > number(values, "eps")
     )
     weights = torch.where(solved, weights, preference / preference.sum(-1, keepdim=True))
-    missed = (finite & ~solved).to(weights)
-    return or_nan(finite, weights), {UNSOLVED: state[UNSOLVED] + missed}
+    return or_nan(finite, weights), counted(state, solved | ~finite)
 
 
 def balancing_pull(losses: Tensor, preference: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +120,7 @@ METHOD = Method(
     ),
     needs="gramian",
     step=step,
-    init=init,
+    init=count_from_zero,
     hyper={
         "weights": TaskWeights("the preference r: the run ends where r_i L_i are equal"),
         "eps": Number(1e-4, "non-uniformity above which balancing comes before descent", low=0.0),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .arithmetic import dot, positive, solver, times
+from .arithmetic import dot, positive, settled, solver, times
 from .quadratic import boundary
 
 ITERATIONS = 60
@@ -59,8 +59,7 @@ def minimise_linear(cost: Tensor, rows: Tensor, right: Tensor) -> tuple[Tensor, 
     error = _error(program, at)
     for _ in range(ITERATIONS):
         at, error, moved = _advance(program, at, error)
-        # on other devices this question would make the computation wait
-        if moved.device.type == "cpu" and not moved.any():
+        if settled(~moved):
             break
     return at.point * right_size * column_size, error <= TOLERANCE
 

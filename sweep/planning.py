@@ -12,7 +12,7 @@ import torch
 from mtofront.methods import Choice, Count, Treatment, method_named
 from mtofront.problems import Problem
 
-from .arms import Trial, arm_passes_per_step, arm_trials
+from .arms import Trial, arm_method, arm_passes_per_step, arm_trials
 from .config import Config
 from .costs import mean_passes_per_step
 from .packsize import PackSize, fitting_pack

@@ -64,7 +64,7 @@ def test_numbers_of_a_grid_that_do_not_fit_together_are_refused(bowls: Path) -> 
 
 
 def test_halves_of_a_minibatch_need_a_row_each(bowls: Path) -> None:
-    with pytest.raises(RequestError, match="modo compares the two halves .* found 1"):
+    with pytest.raises(RequestError, match=r"modo compares the two halves .* found 1"):
         planned(bowls, "arms.modo={}", "budget.batch_size=1")
     assert planned(bowls, "arms.modo={}", "budget.batch_size=2").runs
 
