@@ -18,6 +18,8 @@ from torch.overrides import TorchFunctionMode
 
 from mtofront.methods import GOLDEN, mixed, signed
 
+from .linear import of_all_runs, packed_linear
+
 
 class Packed(torch.autograd.Function):
     """A layer of all runs at once. Its first argument is the layer: one run's form and all runs'.
@@ -39,10 +41,8 @@ class Packed(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, layer: Layer, *arguments: Any) -> tuple[Tensor, int]:
-        """Outputs (N, B, C, H, W)."""
-        return _runs_apart(
-            layer.packed(info.batch_size, in_dims[1:], *arguments), info.batch_size
-        ), 0
+        """Outputs (N, ...)."""
+        return layer.packed(info.batch_size, in_dims[1:], *arguments), 0
 
 
 def packed_conv2d(
@@ -56,18 +56,18 @@ def packed_conv2d(
     dilation: Any,
     groups: int,
 ) -> Tensor:
-    """torch.conv2d of all runs: (B, N·C, H, W), the channels last in memory.
+    """torch.conv2d of all runs: (N, B, C, H, W), the channels of all runs last in memory.
 
     in_dims: where each argument has the runs, None where it is the same for all.
     """
-    kernels = _first(weight, in_dims[1], runs).flatten(0, 1)
-    biases = None if bias is None else _first(bias, in_dims[2], runs).flatten()
+    kernels = of_all_runs(weight, in_dims[1], runs).flatten(0, 1)
+    biases = None if bias is None else of_all_runs(bias, in_dims[2], runs).flatten()
     together, groups_of_all = inputs, 1
     if in_dims[0] is not None:
         together, groups_of_all = _channels_together(inputs, in_dims[0]), runs * groups
     elif groups > 1:  # else every run's kernels read the same channels
         together, groups_of_all = inputs.repeat(1, runs, 1, 1), runs * groups
-    return torch.conv2d(
+    outputs = torch.conv2d(
         together.contiguous(memory_format=torch.channels_last),
         kernels.contiguous(memory_format=torch.channels_last),
         biases,
@@ -76,14 +76,15 @@ def packed_conv2d(
         dilation,
         groups_of_all,
     )
+    return _runs_apart(outputs, runs)
 
 
 def packed_max_pool2d(
     runs: int, in_dims: tuple[int | None, ...], inputs: Tensor, *options: Any
 ) -> Tensor:
-    """torch.max_pool2d of all runs, (B, N·C, H, W), in the layout that a convolution leaves."""
+    """torch.max_pool2d of all runs, (N, B, C, H, W), in the layout that a convolution leaves."""
     assert in_dims[0] is not None
-    return torch.max_pool2d(_channels_together(inputs, in_dims[0]), *options)
+    return _runs_apart(torch.max_pool2d(_channels_together(inputs, in_dims[0]), *options), runs)
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Layer:
 
 
 CONV2D = Layer(torch.conv2d, packed_conv2d)
+LINEAR = Layer(nn.functional.linear, packed_linear)
 MAX_POOL2D = Layer(torch.max_pool2d, packed_max_pool2d)
 
 
@@ -123,6 +125,11 @@ class PackedLayers(TorchFunctionMode):
         if func in DROPOUTS:
             return self._dropout(func, *args, **given)
         if not self._processor:
+            return func(*args, **given)
+        if func is nn.functional.linear:
+            self.used = True
+            if args[0].ndim > 1 and _is_batched(args[0]):
+                return Packed.apply(LINEAR, *_linear_arguments(*args, **given))  # type: ignore[no-untyped-call]
             return func(*args, **given)
         if func is torch.conv2d and args[0].ndim == 4:
             self.used = True
@@ -188,6 +195,10 @@ def _conv_arguments(
     return input, weight, bias, stride, padding, dilation, groups
 
 
+def _linear_arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Any, ...]:
+    return input, weight, bias
+
+
 def _pools(func: Callable[..., Any], given: dict[str, Any]) -> bool:
     """Whether this is a pooling that answers with maxima only, not with their places."""
     pools = func is torch.max_pool2d or func is nn.functional.max_pool2d
@@ -217,8 +228,3 @@ def _channels_together(inputs: Tensor, dim: int) -> Tensor:
 def _runs_apart(outputs: Tensor, runs: int) -> Tensor:
     """(B, N·C, H, W) as (N, B, C, H, W)."""
     return outputs.unflatten(1, (runs, -1)).transpose(0, 1)  # type: ignore[no-untyped-call, no-any-return]
-
-
-def _first(value: Tensor, dim: int | None, runs: int) -> Tensor:
-    """The value with the runs as its first dimension."""
-    return value.expand(runs, *value.shape) if dim is None else value.movedim(dim, 0)

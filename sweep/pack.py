@@ -20,7 +20,7 @@ from mtofront.methods import (
 )
 from mtofront.problems import Split
 
-from .gradients import Minibatch, Rule, step_gradients, treated_losses
+from .gradients import Minibatch, step_gradients
 from .network import Network, Tensors, stacked_state
 from .optimizers import (
     OptimizerState,
@@ -31,8 +31,10 @@ from .optimizers import (
     start_optimizer,
 )
 from .spec import RunSpec
+from .stages import Rule, Tell, tell, treated_losses
 from .storage import Storage, selected, stored
 from .streams import method_noise, minibatches, stream
+from .traced import WORTH_STEPS, Replay
 
 
 @dataclass
@@ -41,6 +43,7 @@ class PackState:
 
     params: all parameters (N, ...), the trained ones as views of the storage.
     diverged_at: (N,) the step of a run's first non-finite loss, or -1. step: optimiser steps taken.
+    tell: how a step's passes through the network are computed.
     """
 
     params: Tensors
@@ -50,6 +53,7 @@ class PackState:
     method: State
     diverged_at: Tensor
     step: int = 0
+    tell: Tell = tell
 
 
 def start_pack(net: Network, specs: Sequence[RunSpec]) -> PackState:
@@ -77,6 +81,8 @@ def train_epoch(net: Network, pack: PackState, specs: Sequence[RunSpec], epoch: 
     rule = pack_rule(specs, device)
     tasks, tensors = len(net.problem.tasks), len(net.sharing.shared)
     width = noise_width(rule.method, rule.treatment, tasks, tensors)
+    if pack.tell is tell and net.batched and (specs[0].epochs - epoch) * len(orders) >= WORTH_STEPS:
+        pack.tell = Replay()
     noise = method_noise(specs, len(orders), width, epoch).to(device)
     for k, rows in enumerate(orders):
         minibatch = Minibatch(
@@ -134,7 +140,9 @@ def rate_factor(spec: RunSpec, epoch: int, step: int, steps: int) -> float:
 
 def _step(net: Network, pack: PackState, rule: Rule, minibatch: Minibatch, factor: float) -> None:
     """One optimiser step of every run."""
-    stepped = step_gradients(net, rule, pack.params, pack.buffers, pack.method, minibatch)
+    stepped = step_gradients(
+        net, rule, pack.params, pack.buffers, pack.method, minibatch, pack.tell
+    )
     pack.diverged_at = mark_divergence(pack.diverged_at, stepped.losses, pack.step)
     pack.method = stepped.state
     as_is = net.sharing.shared if rule.method.answers == "step" else ()
