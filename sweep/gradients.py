@@ -73,7 +73,7 @@ def _combined(
 ) -> Stepped:
     """The shared parameters get the method's combination, the heads what it makes of theirs."""
     shared = [params[name] for name in sharing.shared]
-    shape = told.layout.representation
+    shape = told.representation
     sizes = [value[0].numel() for value in shared] if shape is None else [shape[1:].numel()]
     evidence = evidence_of(told.losses, told.jacobians, batch.noise, sizes, batch.epoch)
     update = updated(rule.method, rule.treatment, rule.values, state, evidence)
@@ -82,10 +82,7 @@ def _combined(
         grads = answered(update.direction.view(shape))
     else:
         parts = torch.split(update.direction, list(evidence.sizes), dim=1)
-        grads = tuple(
-            part.view(value.mT.shape).mT if turned else part.view_as(value)
-            for part, value, turned in zip(parts, shared, told.layout.turned, strict=True)
-        )
+        grads = tuple(part.view_as(value) for part, value in zip(parts, shared, strict=True))
     owners = [(task, name) for task, head in enumerate(sharing.heads) for name in head]
     heads = {
         name: _scaled(gradient, update.heads, task)

@@ -41,8 +41,9 @@ def tidied(module: GraphModule, arguments: Sequence[Tensor]) -> GraphModule:
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)
     module.graph.eliminate_dead_code()
+    owners: set[Node] = set()
     for node in list(module.graph.nodes):
-        _reuse_memory(node)
+        _reuse_memory(node, owners)
     module.recompile()
     return module
 
@@ -91,6 +92,14 @@ def _part(
 def _changes_nothing(node: Node) -> bool:
     if node.target is aten.detach.default:
         return True
+    if node.target is aten.add.Tensor and not node.kwargs:
+        zeros: Any = node.args[1]
+        alone = isinstance(zeros, Node) and len(zeros.users) == 1
+        return (
+            alone
+            and zeros.target is aten.new_zeros.default
+            and _layout(node) == _layout(node.args[0])
+        )
     return node.target in VIEWS and _layout(node) == _layout(node.args[0])
 
 
@@ -100,23 +109,30 @@ def _layout(value: Any) -> tuple[Any, ...]:
     return (value,) if meta is None else (meta.shape, meta.stride, meta.dtype)
 
 
-def _reuse_memory(node: Node) -> None:
-    """Write an elementwise result over an argument that nobody needs afterwards."""
-    if node.target in OVER_GRADIENT and _free(node.args[0], node):
+def _reuse_memory(node: Node, owners: set[Node]) -> None:
+    """Write an elementwise result over an argument that nobody needs afterwards.
+
+    owners: nodes already seen to answer with memory of their own, though they write in place.
+    """
+    if node.target in OVER_GRADIENT and _free(node.args[0], node, owners):
         node.kwargs = {**node.kwargs, "grad_input": node.args[0]}
         node.target = OVER_GRADIENT[node.target]
+        owners.add(node)
     elif node.target in IN_PLACE:
-        if node.target is aten.add.Tensor and not node.kwargs and not _free(node.args[0], node):
+        sums = node.target is aten.add.Tensor and not node.kwargs
+        if sums and not _free(node.args[0], node, owners):
             node.args = node.args[::-1]  # a sum is the same in either order
-        if _free(node.args[0], node):
+        if _free(node.args[0], node, owners):
             node.target = IN_PLACE[node.target]
+            owners.add(node)
 
 
-def _free(value: Any, reader: Node) -> bool:
+def _free(value: Any, reader: Node, owners: set[Node]) -> bool:
     """Whether a value is memory of its own, laid out like the reader's result, for it alone."""
     if not isinstance(value, Node) or value.op != "call_function" or len(value.users) != 1:
         return False
     schema = getattr(value.target, "_schema", None)
-    if schema is None or any(one.alias_info is not None for one in schema.returns):
+    own = schema is not None and all(one.alias_info is None for one in schema.returns)
+    if not own and value not in owners:
         return False
     return reader.args.count(value) == 1 and _layout(value) == _layout(reader)

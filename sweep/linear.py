@@ -57,4 +57,6 @@ def packed_linear(
 
 def of_all_runs(value: Tensor, dim: int | None, runs: int) -> Tensor:
     """The value with the runs as its first dimension."""
-    return value.expand(runs, *value.shape) if dim is None else value.movedim(dim, 0)
+    if dim is None:
+        return value.expand(runs, *value.shape)
+    return value if dim == 0 else value.movedim(dim, 0)

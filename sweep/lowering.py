@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from mtofront.methods import GOLDEN, mixed, signed
 
+from .entropy import is_plain, packed_entropy
 from .linear import of_all_runs, packed_linear
 
 
@@ -96,6 +97,7 @@ class Layer:
 
 
 CONV2D = Layer(torch.conv2d, packed_conv2d)
+ENTROPY = Layer(nn.functional.cross_entropy, packed_entropy)
 LINEAR = Layer(nn.functional.linear, packed_linear)
 MAX_POOL2D = Layer(torch.max_pool2d, packed_max_pool2d)
 
@@ -131,6 +133,12 @@ class PackedLayers(TorchFunctionMode):
             if args[0].ndim > 1 and _is_batched(args[0]):
                 return Packed.apply(LINEAR, *_linear_arguments(*args, **given))  # type: ignore[no-untyped-call]
             return func(*args, **given)
+        if (
+            func is nn.functional.cross_entropy
+            and _is_batched(args[0])
+            and is_plain(*args, **given)
+        ):
+            return Packed.apply(ENTROPY, args[0], args[1])  # type: ignore[no-untyped-call]
         if func is torch.conv2d and args[0].ndim == 4:
             self.used = True
             return Packed.apply(CONV2D, *_conv_arguments(*args, **given))  # type: ignore[no-untyped-call]

@@ -88,7 +88,7 @@ class Network:
         self.module.train()
         assert self.features is not None
         part, row = self.module.get_submodule(self.features.module), self.features.row
-        probe = row.expand(*split.inputs.shape[:2], *row.shape).clone().requires_grad_()
+        probe = row.new_zeros(*split.inputs.shape[:2], *row.shape).requires_grad_()
 
         def one(
             params: Tensors,
@@ -148,13 +148,13 @@ class Network:
         def one(params: Tensors, buffers: Tensors) -> Outputs:
             with self._layers(None):
                 outputs = functional_call(self.module, (params, buffers), (split.inputs,))
-            return tuple(
-                measure(output, target)
-                for task, output, target in zip(
-                    self.problem.tasks, outputs, split.targets, strict=True
+                return tuple(
+                    measure(output, target)
+                    for task, output, target in zip(
+                        self.problem.tasks, outputs, split.targets, strict=True
+                    )
+                    for measure in (task.loss, *task.metrics.values())
                 )
-                for measure in (task.loss, *task.metrics.values())
-            )
 
         with torch.no_grad():
             if self.batched:

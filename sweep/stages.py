@@ -26,25 +26,14 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How Jacobians are to be read.
-
-    representation: the shape (N, B, ...) of what the gradients are taken in, or None where that is
-    the shared parameters. turned: of which shared parameters the transposes are in the Jacobian.
-    """
-
-    representation: torch.Size | None = None
-    turned: tuple[bool, ...] = ()
-
-
-@dataclass(frozen=True)
 class Told:
     """What the tasks tell before the method answers.
 
     raw: (N, T) float64, the losses as measured. losses: (N, T) float64 a sample, as the method is
     to see them. jacobians: (N, T, P) a sample, none for a method that sees losses only. heads: the
     gradients of the heads' parameters, head after head. gramian: (N, T, T) of the last shared
-    layer, where the method asks for it.
+    layer, where the method asks for it. representation: the shape (N, B, ...) of what the Jacobians
+    are taken in, None where that is the shared parameters.
     """
 
     raw: Tensor
@@ -52,7 +41,7 @@ class Told:
     jacobians: tuple[Tensor, ...] = ()
     heads: tuple[Tensor, ...] = ()
     gramian: Tensor | None = None
-    layout: Layout = Layout()
+    representation: torch.Size | None = None
 
 
 Answered = Callable[[Tensor], tuple[Tensor, ...]]
@@ -135,17 +124,14 @@ def _of_gradients(
 ) -> tuple[Told, Answered | None]:
     """One backward pass a task and sample, and for the representation one more after the answer."""
     shared = [params[name] for name in sharing.shared]
-    features, at_features = samples[0].features, samples[0].probe is not None
-    # a Gramian is the same whatever the order of coordinates; halves must have one order
-    turn = rule.method.needs == "gramian" and len(samples) == 1 and not at_features
+    features = samples[0].features
     found = [
         _rows(
             shared if sample.probe is None else [sample.probe],
             sharing.heads,
             params,
             sample.losses,
-            at_features,
-            turn,
+            keep=features is not None,
         )
         for sample in samples
     ]
@@ -156,7 +142,7 @@ def _of_gradients(
         tuple(
             mean_of([rows.heads[name] for rows in found]) for head in sharing.heads for name in head
         ),
-        layout=Layout(None if features is None else features.shape, found[0].turned),
+        representation=None if features is None else features.shape,
     )
     if features is None:
         return told, None
@@ -165,13 +151,9 @@ def _of_gradients(
 
 @dataclass(frozen=True)
 class _Rows:
-    """The tasks' gradients: jacobian (N, T, P) of the places, heads of each head's parameters.
-
-    turned: of which places, matrices, the transposes are in the Jacobian.
-    """
+    """The tasks' gradients: jacobian (N, T, P) of the places, heads of each head's parameters."""
 
     jacobian: Tensor
-    turned: tuple[bool, ...]
     heads: Tensors
 
 
@@ -181,16 +163,10 @@ def _rows(
     params: Tensors,
     losses: Outputs,
     keep: bool,
-    turn: bool = False,
 ) -> _Rows:
-    """The tasks' gradients, one backward pass each.
-
-    keep: whether the graph is needed again after the last loss. turn: whether matrices may be
-    transposed, so that those which autograd makes column by column are copied as they lie.
-    """
+    """One backward pass a task. keep: whether the graph is needed again after the last one."""
     ends = [0, *accumulate(place[0].numel() for place in places)]
     jacobian = losses[0].new_empty(len(losses[0]), len(losses), ends[-1])
-    turned = [False] * len(places)
     own: Tensors = {}
     for task, loss in enumerate(losses):
         grads = torch.autograd.grad(
@@ -200,13 +176,10 @@ def _rows(
             allow_unused=True,
             materialize_grads=True,
         )
-        if turn and task == 0:
-            turned = [grad.ndim == 3 and grad.stride(1) < grad.stride(2) for grad in grads]
-        for k, (start, end) in enumerate(pairwise(ends)):
-            grad = grads[k].mT if turned[k] else grads[k]
+        for grad, (start, end) in zip(grads, pairwise(ends), strict=False):
             jacobian[:, task, start:end].view(grad.shape).copy_(grad)
         own.update(zip(heads[task], grads[len(places) :], strict=True))
-    return _Rows(jacobian, tuple(turned[: len(places)]), own)
+    return _Rows(jacobian, own)
 
 
 def _halves(split: Split) -> tuple[Split, Split]:

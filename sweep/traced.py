@@ -138,7 +138,7 @@ def _same(one: Tensor, other: Tensor, exact: bool) -> bool:
 
 def _example(told: Told) -> Tensor:
     """An answer of the right shape, none of whose numbers is special."""
-    shape = told.layout.representation
+    shape = told.representation
     dtype = told.losses[0].dtype if shape is None else told.jacobians[0].dtype
     size = told.losses[0].shape if shape is None else shape
     device = told.losses[0].device
@@ -168,5 +168,5 @@ def _like(pattern: Told, tensors: Sequence[Tensor]) -> Told:
         tuple(next(given) for _ in pattern.jacobians),
         tuple(next(given) for _ in pattern.heads),
         None if pattern.gramian is None else next(given),
-        pattern.layout,
+        pattern.representation,
     )

@@ -125,3 +125,55 @@ def test_uniform_numbers_are_uniform_and_differ_by_seed_and_stream() -> None:
     for other in (uniform(torch.tensor(6), 1, 100_000), uniform(torch.tensor(5), 2, 100_000)):
         assert abs(float(torch.corrcoef(torch.stack([drawn, other]))[0, 1])) < 0.02
     assert abs(float(torch.corrcoef(torch.stack([drawn[1:], drawn[:-1]]))[0, 1])) < 0.02
+
+
+def test_cross_entropy_of_a_pack_is_torchs_in_value_and_gradient() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 6, 4, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(4, (3, 6, 5), generator=generator)
+    labels[0, :2] = -100  # labels that do not count
+
+    def one(logits: Tensor, labels: Tensor) -> Tensor:
+        with PackedLayers(None, processor=True):
+            return F.cross_entropy(logits, labels)
+
+    packed = torch.func.vmap(one)(logits, labels)
+    usual = torch.stack([F.cross_entropy(*own) for own in zip(logits, labels, strict=True)])
+    torch.testing.assert_close(packed, usual)
+    weights = torch.tensor([0.2, 1.0, 3.0], dtype=torch.float64)
+    gradients = [torch.autograd.grad((loss * weights).sum(), logits)[0] for loss in (packed, usual)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"label_smoothing": 0.1},
+        {"weight": torch.arange(1.0, 5.0, dtype=torch.float64)},
+        {"reduction": "sum"},
+        {"ignore_index": 0},
+    ],
+)
+def test_other_kinds_of_cross_entropy_are_left_to_torch(options: dict[str, object]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 6, 4, generator=generator, dtype=torch.float64)
+    labels = torch.randint(4, (3, 6), generator=generator)
+
+    def one(logits: Tensor, labels: Tensor) -> Tensor:
+        with PackedLayers(None, processor=True):
+            return F.cross_entropy(logits, labels, **options)
+
+    usual = [F.cross_entropy(*own, **options) for own in zip(logits, labels, strict=True)]
+    torch.testing.assert_close(torch.func.vmap(one)(logits, labels), torch.stack(usual))
+
+
+def test_probabilities_as_labels_are_left_to_torch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, shares = torch.randn(2, 3, 6, 4, generator=generator, dtype=torch.float64)
+
+    def one(logits: Tensor, shares: Tensor) -> Tensor:
+        with PackedLayers(None, processor=True):
+            return F.cross_entropy(logits, shares.softmax(1))
+
+    usual = [F.cross_entropy(a, b.softmax(1)) for a, b in zip(logits, shares, strict=True)]
+    torch.testing.assert_close(torch.func.vmap(one)(logits, shares), torch.stack(usual))
