@@ -20,7 +20,8 @@ from mtofront.methods import (
 )
 from mtofront.problems import Split
 
-from .gradients import Minibatch, Rule, step_gradients, treated_losses
+from .chunks import bounded_step
+from .gradients import Minibatch, Rule, treated_losses
 from .network import Network, Tensors, stacked_state
 from .optimizers import (
     OptimizerState,
@@ -141,7 +142,7 @@ def rate_factor(spec: RunSpec, epoch: int, step: int, steps: int) -> float:
 
 def _step(net: Network, pack: PackState, rule: Rule, minibatch: Minibatch, factor: float) -> None:
     """One optimiser step of every run."""
-    stepped = step_gradients(net, rule, pack.params, pack.buffers, pack.method, minibatch)
+    stepped = bounded_step(net, rule, pack.params, pack.buffers, pack.method, minibatch)
     pack.diverged_at = mark_divergence(pack.diverged_at, stepped.losses, pack.step)
     pack.method = stepped.state
     as_is = net.sharing.shared if rule.method.answers == "step" else ()
