@@ -84,7 +84,9 @@ def first_state(
             losses = losses.unsqueeze(-2).expand(*losses.shape[:-1], len(sizes), losses.shape[-1])
         return method.init(losses.contiguous())
     parts = sizes if treatment.granularity == "tensor" else [sum(sizes)]
-    return _joined([method.init(losses.new_zeros(*losses.shape, size)) for size in parts])
+    # one zero in memory, whatever its size: most methods keep nothing like it
+    zero = losses.new_zeros(())
+    return _joined([method.init(zero.expand(*losses.shape, size)) for size in parts])
 
 
 def noise_width(method: Method, treatment: Treatment, tasks: int, tensors: int) -> int:
