@@ -20,6 +20,7 @@ from mtofront.problems import Split
 
 from .gradients import Minibatch, Rule, Stepped, step_gradients
 from .network import Network, Tensors
+from .streamed import rows_held, streamed_step
 
 PROCESSOR_BYTES = 2**28
 """What the tasks' gradients may take on a processor, 256 MiB: there are as many workers as cores,
@@ -31,19 +32,24 @@ SHARE = 16
 def bounded_step(
     net: Network, rule: Rule, params: Tensors, buffers: Tensors, state: State, batch: Minibatch
 ) -> Stepped:
-    """What `step_gradients` answers, for as many runs at once as memory is granted to."""
+    """What `step_gradients` answers, for as many runs at once as memory is granted to.
+
+    Tasks' gradients too many for even one run are not held: see `streamed`.
+    """
+    streams = rows_held(net, rule, params) < len(net.problem.tasks)
+    step = streamed_step if streams else step_gradients
     runs = len(batch.noise)
     granted = granted_bytes(batch.split.inputs.device)
     needed = bytes_of_run(net, rule, params, batch)
     sizes = part_sizes(runs, granted // needed if needed else runs)
     if len(sizes) == 1:
-        return step_gradients(net, rule, params, buffers, state, batch)
+        return step(net, rule, params, buffers, state, batch)
     gradients: dict[str, Tensor] = {}
     losses: dict[str, Tensor] = {}
     states: dict[str, Tensor] = {}
     for start, end in pairwise([0, *accumulate(sizes)]):
         part = slice(start, end)
-        stepped = step_gradients(
+        stepped = step(
             net,
             _rule_of(rule, part),
             _leaves_of(params, part),
@@ -79,7 +85,7 @@ def bytes_of_run(net: Network, rule: Rule, params: Tensors, batch: Minibatch) ->
         numbers = batch.split.inputs.shape[1] * net.features.row.numel()
     copies = 3 if method.independent or method.needs == "jacobian" else 1
     width = params[names[0]].element_size()
-    return copies * len(net.problem.tasks) * numbers * width
+    return copies * rows_held(net, rule, params) * numbers * width
 
 
 def part_sizes(runs: int, at_once: int) -> list[int]:

@@ -163,7 +163,7 @@ def _combined(
             for part, value, turned in zip(parts, shared, found[0].turned, strict=True)
         )
     heads = {
-        name: _scaled(mean_of([rows.heads[name] for rows in found]), update.heads, task)
+        name: scaled(mean_of([rows.heads[name] for rows in found]), update.heads, task)
         for task, names in enumerate(sharing.heads)
         for name in names
     }
@@ -238,7 +238,7 @@ def _columns(losses: Outputs) -> Tensor:
     return torch.stack([loss.detach() for loss in losses], dim=1).double()
 
 
-def _scaled(gradient: Tensor, factors: Tensor | None, task: int) -> Tensor:
+def scaled(gradient: Tensor, factors: Tensor | None, task: int) -> Tensor:
     """A head's gradient (N, ...) times its task's factor, one a run: (N, T), or None for ones."""
     if factors is None:
         return gradient

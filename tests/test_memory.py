@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from mtofront.methods import METHODS, from_losses
 from mtofront.problems import PROBLEMS, Problem, Split, Task
-from mtofront.sweep import chunks
+from mtofront.sweep import chunks, streamed
 from mtofront.sweep.chunks import part_sizes
 from mtofront.sweep.network import network
 from mtofront.sweep.spec import RunSpec
@@ -92,12 +92,12 @@ def tensors_in(answer: Any) -> list[Tensor]:
 
 
 class Wide(nn.Module):
-    """Eight tasks on a trunk of 2,010 parameters, many beside its 4 rows of activations."""
+    """Several tasks on a trunk of 2,010 parameters, many beside its rows of activations."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: int) -> None:
         super().__init__()
         self.trunk = nn.Linear(200, 10)
-        self.heads = nn.ModuleList(nn.Linear(10, 1) for _ in range(8))
+        self.heads = nn.ModuleList(nn.Linear(10, 1) for _ in range(tasks))
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
         features = self.trunk(inputs)
@@ -111,7 +111,7 @@ def test_the_tasks_gradients_take_what_is_granted(
     inputs = torch.randn(8, 200, generator=torch.Generator().manual_seed(0))
     split = Split(inputs, tuple(inputs[:, k] for k in range(8)))
     tasks = tuple(Task(f"t{k}", nn.functional.mse_loss) for k in range(8))
-    problem = Problem("wide", tasks, split, split, split, Wide)
+    problem = Problem("wide", tasks, split, split, split, lambda: Wide(8))
     specs = [spec(method, seed=n, batch_size=4) for n in range(12)]
     one = 8 * 2010
     held = 1 if METHODS[method].needs == "gramian" and not METHODS[method].independent else 3
@@ -121,6 +121,73 @@ def test_the_tasks_gradients_take_what_is_granted(
         with Largest() as seen:
             course.train(0)
         assert seen.numbers == runs * one
+
+
+STREAMED = sorted(
+    name
+    for name, m in METHODS.items()
+    if m.needs == "gramian" and not from_losses(m) and not m.independent and not m.scheme
+)
+
+
+def five_tasks() -> Problem:
+    """Five tasks in float64 on a trunk of 2,010 parameters."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(32, 200, generator=generator, dtype=torch.float64)
+    targets = tuple(inputs[:, k : k + 9].sum(1).sin() for k in range(5))
+    tasks = tuple(Task(f"t{k}", nn.functional.mse_loss) for k in range(5))
+    split = Split(inputs, targets)
+    return Problem("five", tasks, split, split, split, lambda: Wide(5).double())
+
+
+def five_task_runs(method: str, treatment: dict[str, str], count: int) -> list[RunSpec]:
+    weights = (0.1, 0.15, 0.2, 0.25, 0.3) if "weights" in METHODS[method].hyper else None
+    run = spec(method, epochs=1, treatment=treatment, weights=weights)
+    return [replace(run, seed=n) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("method", "treatment"),
+    [
+        *((method, {}) for method in STREAMED),
+        ("mgda", {"heads": "weighted", "norm": "scalarization"}),
+        ("cagrad", {"heads": "scaled", "losses": "log"}),
+    ],
+)
+def test_a_streamed_gramian_trains_as_a_held_one(
+    method: str, treatment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = five_tasks()
+    specs = five_task_runs(method, treatment, 3)
+    held = final_losses(train_pack(problem, specs))
+    for rows in (2, 3, 4):  # blocks of one, two and three tasks, the last one smaller
+        monkeypatch.setattr(streamed, "HELD", rows * 2010)
+        with Largest() as seen:
+            found = final_losses(train_pack(problem, specs))
+        np.testing.assert_allclose(found, held, rtol=1e-9)
+        assert seen.numbers < 3 * 5 * 2010
+        if rows == 2:
+            assert np.array_equal(final_losses(train_pack(problem, specs[:2])), found[:2])
+            assert np.array_equal(in_parts(monkeypatch, problem, [*specs, *specs])[:3], found)
+
+
+@pytest.mark.parametrize(
+    ("method", "treatment"),
+    [
+        ("graddrop", {}),
+        ("sdmgrad", {}),
+        ("mgda", {"level": "features"}),
+        ("mgda", {"granularity": "tensor"}),
+    ],
+)
+def test_who_needs_the_gradients_themselves_holds_them(
+    method: str, treatment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = five_tasks()
+    specs = five_task_runs(method, treatment, 2)
+    held = final_losses(train_pack(problem, specs))
+    monkeypatch.setattr(streamed, "HELD", 1)
+    assert np.array_equal(final_losses(train_pack(problem, specs)), held)
 
 
 def test_parts_are_even_and_hold_at_least_two_runs() -> None:
