@@ -54,10 +54,11 @@ from .application import (
     noise_width,
     unsolved_steps,
     updated,
+    weighed,
 )
 from .balancer import Balancer
 from .counters import GOLDEN, mixed, signed
-from .gramian import gramian_of
+from .gramian import gramian_of, products
 from .hyper import (
     Configured,
     HyperError,
@@ -127,10 +128,12 @@ __all__ = [
     "noise_width",
     "number",
     "one_pass",
+    "products",
     "signed",
     "treated",
     "treatment_of",
     "unsolved_steps",
     "updated",
     "values_for",
+    "weighed",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .arithmetic import positive
+from .arithmetic import dot, positive, times
 from .gramian import gramian_of, products
 from .method import UNSOLVED, Method, Signals, State, Values
 from .treatment import Treatment
@@ -84,7 +84,9 @@ def first_state(
             losses = losses.unsqueeze(-2).expand(*losses.shape[:-1], len(sizes), losses.shape[-1])
         return method.init(losses.contiguous())
     parts = sizes if treatment.granularity == "tensor" else [sum(sizes)]
-    return _joined([method.init(losses.new_zeros(*losses.shape, size)) for size in parts])
+    # one zero in memory, whatever its size: most methods keep nothing like it
+    zero = losses.new_zeros(())
+    return _joined([method.init(zero.expand(*losses.shape, size)) for size in parts])
 
 
 def noise_width(method: Method, treatment: Treatment, tasks: int, tensors: int) -> int:
@@ -114,6 +116,36 @@ def updated(
         mean = evidence.jacobian.mean(-2)
         direction = direction * (_length(mean) / positive(_length(direction))).to(direction.dtype)
     return Update(direction, weights, _head_factors(treatment, weights), state)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """weights: (..., T) float64 on the tasks' losses, for the shared parameters' gradients.
+
+    heads, state: as in `Update`.
+    """
+
+    weights: Tensor
+    heads: Tensor | None
+    state: State
+
+
+def weighed(
+    method: Method, treatment: Treatment, values: Values, state: State, signals: Signals
+) -> Weighed:
+    """What a method makes of the Gramian alone: `updated` for who has no Jacobian to combine.
+
+    The method answers with weights, and all parameters are treated as a whole.
+    """
+    assert signals.gramian is not None
+    weights, state = method.step(signals, state, values)
+    shared = weights
+    if treatment.norm == "scalarization":
+        gramian = signals.gramian
+        mean = gramian.sum((-1, -2)).clamp_min(0).sqrt() / weights.shape[-1]
+        own = dot(weights, times(gramian, weights)).clamp_min(0).sqrt()
+        shared = weights * mean.unsqueeze(-1) / positive(own)
+    return Weighed(shared, _head_factors(treatment, weights), state)
 
 
 Made = tuple[Tensor, Tensor | None, State]

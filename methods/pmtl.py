@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -84,11 +85,19 @@ def _on_sphere(point: tuple[int, ...]) -> tuple[float, ...]:
 
 def offsets_from(vectors: tuple[tuple[float, ...], ...], chosen: Tensor, losses: Tensor) -> Tensor:
     """u_j − u_k for every j, (..., K, T); chosen: (..., 1) k, which is cut to K − 1."""
-    every = torch.tensor(vectors, dtype=losses.dtype, device=losses.device)
+    every = _on_device(vectors, losses.dtype, losses.device)
     numbers = torch.arange(len(vectors), device=losses.device)
     is_own = (numbers == chosen.clamp(0, len(vectors) - 1)).to(losses)
     own = (is_own.unsqueeze(-1) * every).sum(-2)
     return every - own.unsqueeze(-2)
+
+
+@lru_cache(maxsize=64)
+def _on_device(
+    vectors: tuple[tuple[float, ...], ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """The vectors (K, T) as a tensor, made once: a copy to a device waits for what it does."""
+    return torch.tensor(vectors, dtype=dtype, device=device)
 
 
 def constraints(losses: Tensor, offsets: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from .document import Document, Place, nearest, read_document, with_settings
 from .errors import RequestError
 from .optimizers import OPTIMIZERS, SCHEDULES
+from .precision import Precision
 
 Value = float | int | str
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -27,12 +28,14 @@ class Budget(Section):
     """How long a run trains. evaluations: how often it is measured, beside once untrained.
 
     patience: after so many evaluations in a row in which no validation loss fell, a run ends.
+    precision: in which the network's layers compute while training; see `precision.Narrowed`.
     """
 
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     evaluations: Annotated[int, Field(ge=1)] = 5
     patience: Annotated[int, Field(ge=1)] | None = None
+    precision: Precision = "float32"
 
 
 class Rates(Section):

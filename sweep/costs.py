@@ -8,7 +8,7 @@ from mtofront.methods import Method, Treatment, one_pass
 
 
 def passes_per_step(method: Method, treatment: Treatment, tasks: int) -> int:
-    """Backward passes that one step of a method costs."""
+    """Backward passes that one step of a method costs; those that save memory are not counted."""
     return 1 if one_pass(method, treatment) else tasks
 
 

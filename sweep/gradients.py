@@ -85,13 +85,13 @@ def _combined(
         grads = tuple(part.view_as(value) for part, value in zip(parts, shared, strict=True))
     owners = [(task, name) for task, head in enumerate(sharing.heads) for name in head]
     heads = {
-        name: _scaled(gradient, update.heads, task)
+        name: scaled(gradient, update.heads, task)
         for (task, name), gradient in zip(owners, told.heads, strict=True)
     }
     return Stepped(dict(zip(sharing.shared, grads, strict=True)) | heads, told.raw, update.state)
 
 
-def _scaled(gradient: Tensor, factors: Tensor | None, task: int) -> Tensor:
+def scaled(gradient: Tensor, factors: Tensor | None, task: int) -> Tensor:
     """A head's gradient (N, ...) times its task's factor, one a run: (N, T), or None for ones."""
     if factors is None:
         return gradient

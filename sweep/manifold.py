@@ -57,9 +57,10 @@ class ManifoldCourse:
         orders = minibatches(specs, len(train), batch, epoch).to(device)
         width = self._method.noise(self._tasks) * self._windows
         noise = method_noise(specs, len(orders), width, epoch).to(device)
+        seeds = step_seeds(self._net, specs, self._pack.step, len(orders), self._windows)
         for k, rows in enumerate(orders):
             mixtures = self._drawn(noise[k])
-            losses = self._losses(mixtures, gathered(train, rows))
+            losses = self._losses(mixtures, gathered(train, rows), seeds[k])
             total = self._objective(losses, mixtures)
             names = self._net.sharing.trained
             grads = torch.autograd.grad(total, [self._pack.params[name] for name in names])
@@ -103,7 +104,7 @@ class ManifoldCourse:
         zeros = windows.new_zeros(*windows.shape[:2], self._tasks)
         return self._method.step(Signals(losses=zeros, noise=windows), {}, self._values)[0]
 
-    def _losses(self, mixtures: Tensor, split: Split) -> Tensor:
+    def _losses(self, mixtures: Tensor, split: Split, seeds: Tensor) -> Tensor:
         """Losses (N, W, T) of the mixtures on each run's minibatch; running statistics move on."""
         pack, windows = self._pack, self._windows
         params = {name: _mixed(mixtures, value) for name, value in pack.params.items()}
@@ -112,7 +113,6 @@ class ManifoldCourse:
             split.inputs.repeat_interleave(windows, 0),
             tuple(target.repeat_interleave(windows, 0) for target in split.targets),
         )
-        seeds = step_seeds(self._net, self._specs, pack.step, windows)
         losses = self._net.losses(params, buffers, repeated, seeds)
         for name, value in buffers.items():
             runs = value.view(-1, windows, *value.shape[1:])
@@ -144,7 +144,7 @@ def out_of_order(losses: Tensor, mixtures: Tensor) -> Tensor:
         return losses.new_zeros(len(losses))
     order = mixtures.argsort(dim=1)
     rise = losses.gather(1, order).diff(dim=1).clamp_min(0)
-    return torch.logsumexp(rise, dim=1).sub(torch.log(losses.new_tensor(rise.shape[1]))).sum(-1)
+    return torch.logsumexp(rise, dim=1).sub(torch.log(losses.new_full((), rise.shape[1]))).sum(-1)
 
 
 def _mixed(mixtures: Tensor, members: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from mtofront.problems import Problem, ProblemError, Split
 
 from .features import Representation, representation
 from .lowering import PackedLayers
+from .precision import narrowed, widened
 from .spec import RunSpec
 from .streams import stream
 
@@ -51,6 +52,7 @@ class Network:
     reason: why not batched, in words for the user; empty if batched.
     features: where gradients of the shared representation are taken, if they are.
     lowered: whether it holds layers with a hand-batched form. draws: whether layers draw numbers.
+    precision: of its layers' arithmetic in training. Losses and measurements are always in full.
     """
 
     problem: Problem
@@ -61,6 +63,7 @@ class Network:
     features: Representation | None = None
     lowered: bool = False
     draws: bool = False
+    precision: str = "float32"
 
     def losses(self, params: Tensors, buffers: Tensors, split: Split, seeds: Seeds) -> Outputs:
         """The tasks' losses, T tensors (N,), of a minibatch (N, B, ...) a run, in training mode.
@@ -101,8 +104,9 @@ class Network:
             seen: list[Tensor] = []
 
             def add_probe(_: nn.Module, __: object, output: Tensor) -> Tensor:
-                seen.append(output)
-                return output + probe
+                # gradients of the representation are as wide as the probe, whatever its layer is
+                seen.append(output.to(probe.dtype))
+                return seen[0] + probe
 
             handle = part.register_forward_hook(add_probe)
             try:
@@ -125,9 +129,10 @@ class Network:
     def _losses_of_one(
         self, params: Tensors, buffers: Tensors, inputs: Tensor, targets: Sequence[Tensor]
     ) -> Outputs:
-        outputs = functional_call(self.module, (params, buffers), (inputs,))
+        with narrowed(self.precision):
+            outputs = functional_call(self.module, (params, buffers), (inputs,))
         return tuple(
-            task.loss(output, target)
+            task.loss(widened(output), target)
             for task, output, target in zip(self.problem.tasks, outputs, targets, strict=True)
         )
 
@@ -205,7 +210,7 @@ def network(problem: Problem, spec: RunSpec) -> Network:
     """
     module = fresh_module(problem, spec)
     sharing = _sharing(problem, module)
-    reason = _why_not_batched(problem, module, sharing)
+    reason = _why_not_batched(problem, module, sharing, spec.precision)
     at_features = spec.treatment.get("level") == "features"
     features = (
         representation(problem, module, sharing.shared, _first_rows(problem))
@@ -213,7 +218,9 @@ def network(problem: Problem, spec: RunSpec) -> Network:
         else None
     )
     lowered, draws = _lowered_layers(problem, module) if not reason else (False, bool(reason))
-    return Network(problem, module, sharing, not reason, reason, features, lowered, draws)
+    return Network(
+        problem, module, sharing, not reason, reason, features, lowered, draws, spec.precision
+    )
 
 
 def _first_rows(problem: Problem, rows: int = 2) -> Split:
@@ -289,13 +296,13 @@ def _lowered_layers(problem: Problem, module: nn.Module) -> tuple[bool, bool]:
     return layers.used, layers.draws
 
 
-def _why_not_batched(problem: Problem, module: nn.Module, sharing: Sharing) -> str:
+def _why_not_batched(problem: Problem, module: nn.Module, sharing: Sharing, precision: str) -> str:
     """Empty if two copies train as one batched computation; else the first obstacle."""
     params, buffers = stack_module_state([module, module])
     rows = _first_rows(problem)
     device = rows.inputs.device
     split = Split(torch.stack([rows.inputs] * 2), tuple(torch.stack([t] * 2) for t in rows.targets))
-    trial = Network(problem, module, sharing, True, "", None, True, True)
+    trial = Network(problem, module, sharing, True, "", None, True, True, precision)
     try:
         seeds = torch.zeros(2, dtype=torch.int64, device=device)
         losses = trial.losses(params, buffers, split, seeds)

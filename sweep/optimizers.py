@@ -40,6 +40,7 @@ class OptimizerState:
     second: Tensor
     steps: int = 0
     groups: list[_Group] = field(default_factory=list)
+    columns: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def apply(
         _shorten(rows[:, start:], state.settings.clip)
         OPTIMIZERS[state.settings.name](state, storage.rows, factor, start)
         if start:
-            step = _column(state.settings.rates, rows) * factor * rows[:, :start]
+            step = _column(state, "rates") * factor * rows[:, :start]
             storage.rows[:, :start] -= step
 
 
@@ -109,20 +110,24 @@ def _shorten(rows: Tensor, clip: float | None) -> None:
         rows *= torch.where(length > clip, clip / length, 1.0).to(rows.dtype)
 
 
-def _column(numbers: Sequence[float], like: Tensor) -> Tensor:
-    """One number a run as (N, 1)."""
-    return torch.tensor(numbers, dtype=like.dtype, device=like.device).unsqueeze(1)
+def _column(state: OptimizerState, name: str) -> Tensor:
+    """One number a run as (N, 1), copied to the device once: a copy waits for what it does."""
+    if name not in state.columns:
+        numbers, like = getattr(state.settings, name), state.gradient
+        column = torch.tensor(numbers, dtype=like.dtype, device=like.device)
+        state.columns[name] = column.unsqueeze(1)
+    return state.columns[name]
 
 
 def _sgd(state: OptimizerState, params: Tensor, factor: float, start: int) -> None:
     params, gradient = params[:, start:], state.gradient[:, start:]
     settings = state.settings
     if any(settings.decays):
-        gradient = torch.addcmul(gradient, _column(settings.decays, params), params)
+        gradient = torch.addcmul(gradient, _column(state, "decays"), params)
     if settings.momentum:
         first = state.first[:, start:]
         gradient = first.mul_(settings.momentum).add_(gradient)
-    params.addcmul_(_column(settings.rates, params) * -factor, gradient)
+    params.addcmul_(_column(state, "rates") * -factor, gradient)
 
 
 def _adam(state: OptimizerState, params: Tensor, factor: float, start: int) -> None:
@@ -142,7 +147,7 @@ def _fused(
     """
     if not state.groups:
         state.groups = _groups(state, params[:, start:], start)
-    step = params.new_tensor(float(state.steps), dtype=torch.float32)
+    step = params.new_full((), float(state.steps), dtype=torch.float32)
     for group in state.groups:
         kernel(
             group.params,

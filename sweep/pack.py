@@ -20,7 +20,8 @@ from mtofront.methods import (
 )
 from mtofront.problems import Split
 
-from .gradients import Minibatch, step_gradients
+from .chunks import bounded_step
+from .gradients import Minibatch
 from .network import Network, Tensors, stacked_state
 from .optimizers import (
     OptimizerState,
@@ -84,20 +85,27 @@ def train_epoch(net: Network, pack: PackState, specs: Sequence[RunSpec], epoch: 
     if pack.tell is tell and net.batched and (specs[0].epochs - epoch) * len(orders) >= WORTH_STEPS:
         pack.tell = Replay()
     noise = method_noise(specs, len(orders), width, epoch).to(device)
+    seeds = step_seeds(net, specs, pack.step, len(orders))
     for k, rows in enumerate(orders):
-        minibatch = Minibatch(
-            gathered(train, rows), noise[k], epoch, step_seeds(net, specs, pack.step)
-        )
+        minibatch = Minibatch(gathered(train, rows), noise[k], epoch, seeds[k])
         _step(net, pack, rule, minibatch, rate_factor(specs[0], epoch, k, len(orders)))
 
 
-def step_seeds(net: Network, specs: Sequence[RunSpec], step: int, copies: int = 1) -> Tensor:
-    """Each run's seed for layers that draw, so many times over; zeros where none does."""
+def step_seeds(
+    net: Network, specs: Sequence[RunSpec], first: int, steps: int, copies: int = 1
+) -> Tensor:
+    """Each run's seeds for layers that draw, (K, N·copies), in K steps; zeros where none does.
+
+    first: the number of the first of these steps. All are made at once: a copy to a device waits.
+    """
     device = net.problem.train.inputs.device
     if not net.draws:
-        return torch.zeros(len(specs) * copies, dtype=torch.int64, device=device)
-    seeds = [stream(s, "layers", step).initial_seed() for s in specs]
-    drawn = torch.tensor(seeds, dtype=torch.int64, device=device).repeat_interleave(copies)
+        return torch.zeros(steps, len(specs) * copies, dtype=torch.int64, device=device)
+    seeds = [
+        [stream(s, "layers", step).initial_seed() for s in specs]
+        for step in range(first, first + steps)
+    ]
+    drawn = torch.tensor(seeds, dtype=torch.int64, device=device).repeat_interleave(copies, dim=1)
     # copies of a run drop each their own
     return drawn + torch.arange(copies, device=device).repeat(len(specs))
 
@@ -140,9 +148,7 @@ def rate_factor(spec: RunSpec, epoch: int, step: int, steps: int) -> float:
 
 def _step(net: Network, pack: PackState, rule: Rule, minibatch: Minibatch, factor: float) -> None:
     """One optimiser step of every run."""
-    stepped = step_gradients(
-        net, rule, pack.params, pack.buffers, pack.method, minibatch, pack.tell
-    )
+    stepped = bounded_step(net, rule, pack.params, pack.buffers, pack.method, minibatch, pack.tell)
     pack.diverged_at = mark_divergence(pack.diverged_at, stepped.losses, pack.step)
     pack.method = stepped.state
     as_is = net.sharing.shared if rule.method.answers == "step" else ()

@@ -129,6 +129,7 @@ def _memory(problem: Problem, spec: RunSpec, device: str) -> Path:
         len(problem.train),
         spec.batch_size,
         spec.optimizer["name"],
+        spec.precision,
     ]
     name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

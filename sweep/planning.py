@@ -187,6 +187,7 @@ def _spec(config: Config, arm: str, setting: Setting, seed: int) -> RunSpec:
         batch_size=config.budget.batch_size,
         evaluations=len(evaluation_epochs(config.budget.epochs, config.budget.evaluations)) - 1,
         patience=config.budget.patience,
+        precision=config.budget.precision,
     )
 
 

@@ -22,6 +22,7 @@ class RunSpec:
     hyper: the method's hyper-parameters after defaults.
     treatment: how the method is applied, where that is not the default.
     patience: evaluations in a row without a lower validation loss after which it ends, or None.
+    precision: in which the network's layers compute while training.
     """
 
     arm: str
@@ -39,10 +40,17 @@ class RunSpec:
     batch_size: int
     evaluations: int
     patience: int | None = None
+    precision: str = "float32"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON.
+
+        The default precision is left out: runs from before there was a choice keep their id.
+        """
+        values = asdict(self)
+        if self.precision == "float32":
+            del values["precision"]
+        return values
 
     @property
     def options_text(self) -> str:
