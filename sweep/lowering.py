@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,36 +17,20 @@ from torch.overrides import TorchFunctionMode
 
 from mtofront.methods import GOLDEN, mixed, signed
 
-
-class Packed(torch.autograd.Function):
-    """A layer of all runs at once. Its first argument is the layer: one run's form and all runs'.
-
-    Within a pack, autograd sees the operations of the batched form, so there is no backward pass of
-    its own to write.
-    """
-
-    generate_vmap_rule = False
-
-    @staticmethod
-    def forward(layer: Layer, *arguments: Any) -> Tensor:
-        """One run's layer."""
-        return layer.single(*arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing is kept, as there is no backward pass."""
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, layer: Layer, *arguments: Any) -> tuple[Tensor, int]:
-        """Outputs (N, B, C, H, W)."""
-        return _runs_apart(
-            layer.packed(info.batch_size, in_dims[1:], *arguments), info.batch_size
-        ), 0
+from .attention import (
+    ATTENTION,
+    MULTI_HEAD,
+    can_be_packed,
+    dropped_attention,
+    is_plain,
+    multi_head_attention,
+)
+from .packed import InDims, Layer, Packed, first
 
 
 def packed_conv2d(
     runs: int,
-    in_dims: tuple[int | None, ...],
+    in_dims: InDims,
     inputs: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -56,18 +39,15 @@ def packed_conv2d(
     dilation: Any,
     groups: int,
 ) -> Tensor:
-    """torch.conv2d of all runs: (B, N·C, H, W), the channels last in memory.
-
-    in_dims: where each argument has the runs, None where it is the same for all.
-    """
-    kernels = _first(weight, in_dims[1], runs).flatten(0, 1)
-    biases = None if bias is None else _first(bias, in_dims[2], runs).flatten()
+    """torch.conv2d of all runs, (N, B, C, H, W), the channels of all runs last in memory."""
+    kernels = first(weight, in_dims[1], runs).flatten(0, 1)
+    biases = None if bias is None else first(bias, in_dims[2], runs).flatten()
     together, groups_of_all = inputs, 1
     if in_dims[0] is not None:
         together, groups_of_all = _channels_together(inputs, in_dims[0]), runs * groups
     elif groups > 1:  # else every run's kernels read the same channels
         together, groups_of_all = inputs.repeat(1, runs, 1, 1), runs * groups
-    return torch.conv2d(
+    outputs = torch.conv2d(
         together.contiguous(memory_format=torch.channels_last),
         kernels.contiguous(memory_format=torch.channels_last),
         biases,
@@ -76,22 +56,13 @@ def packed_conv2d(
         dilation,
         groups_of_all,
     )
+    return _runs_apart(outputs, runs)
 
 
-def packed_max_pool2d(
-    runs: int, in_dims: tuple[int | None, ...], inputs: Tensor, *options: Any
-) -> Tensor:
-    """torch.max_pool2d of all runs, (B, N·C, H, W), in the layout that a convolution leaves."""
+def packed_max_pool2d(runs: int, in_dims: InDims, inputs: Tensor, *options: Any) -> Tensor:
+    """torch.max_pool2d of all runs, (N, B, C, H, W), in the layout that a convolution leaves."""
     assert in_dims[0] is not None
-    return torch.max_pool2d(_channels_together(inputs, in_dims[0]), *options)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A function of torch, and its form for all runs of a pack."""
-
-    single: Callable[..., Tensor]
-    packed: Callable[..., Tensor]
+    return _runs_apart(torch.max_pool2d(_channels_together(inputs, in_dims[0]), *options), runs)
 
 
 CONV2D = Layer(torch.conv2d, packed_conv2d)
@@ -122,6 +93,10 @@ class PackedLayers(TorchFunctionMode):
         given = dict(kwargs or {})
         if func in DROPOUTS:
             return self._dropout(func, *args, **given)
+        if func is nn.functional.scaled_dot_product_attention:
+            return self._attention(*args, **given)
+        if func is nn.functional.multi_head_attention_forward:
+            return self._multi_head_attention(*args, **given)
         if not self._processor:
             return func(*args, **given)
         if func is torch.conv2d and args[0].ndim == 4:
@@ -131,6 +106,38 @@ class PackedLayers(TorchFunctionMode):
             options = _pool_options(*args[1:], **given)
             return Packed.apply(MAX_POOL2D, args[0], *options)  # type: ignore[no-untyped-call]
         return func(*args, **given)
+
+    def _attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        """Attention whose weights are a run's own to drop."""
+        arguments = (query, key, value, attn_mask, is_causal, scale, enable_gqa)
+        if dropout_p > 0:
+            return dropped_attention(
+                *arguments, lambda weights: self._dropout(nn.functional.dropout, weights, dropout_p)
+            )
+        if not can_be_packed(query, key, value, attn_mask):
+            return ATTENTION.single(*arguments)
+        self.used = True
+        return Packed.apply(ATTENTION, *arguments)  # type: ignore[no-untyped-call, no-any-return]
+
+    def _multi_head_attention(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        """Multi-head attention, its own linear layers, attention and dropout lowered as well."""
+        given = MULTI_HEAD.bind(*args, **kwargs)
+        given.apply_defaults()
+        if not is_plain(given.arguments):
+            return nn.functional.multi_head_attention_forward(*args, **kwargs)
+        self.used = True
+        with self:
+            return multi_head_attention(given.arguments)
 
     def _dropout(
         self,
@@ -217,8 +224,3 @@ def _channels_together(inputs: Tensor, dim: int) -> Tensor:
 def _runs_apart(outputs: Tensor, runs: int) -> Tensor:
     """(B, N·C, H, W) as (N, B, C, H, W)."""
     return outputs.unflatten(1, (runs, -1)).transpose(0, 1)  # type: ignore[no-untyped-call, no-any-return]
-
-
-def _first(value: Tensor, dim: int | None, runs: int) -> Tensor:
-    """The value with the runs as its first dimension."""
-    return value.expand(runs, *value.shape) if dim is None else value.movedim(dim, 0)
