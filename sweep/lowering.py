@@ -97,6 +97,8 @@ class PackedLayers(TorchFunctionMode):
             return self._attention(*args, **given)
         if func is nn.functional.multi_head_attention_forward:
             return self._multi_head_attention(*args, **given)
+        if func is nn.functional.embedding:
+            return self._embedding(*args, **given)
         if not self._processor:
             return func(*args, **given)
         if func is torch.conv2d and args[0].ndim == 4:
@@ -139,6 +141,17 @@ class PackedLayers(TorchFunctionMode):
         with self:
             return multi_head_attention(given.arguments)
 
+    def _embedding(
+        self, input: Tensor, weight: Tensor, padding_idx: int | None = None, *args: Any, **kw: Any
+    ) -> Tensor:
+        """Rows of a table. vmap would take the first run's padding for that of all runs."""
+        rows = nn.functional.embedding(input, weight, None, *args, **kw)
+        if padding_idx is None:
+            return rows
+        self.used = True
+        padding = input == padding_idx % len(weight)
+        return torch.where(padding.unsqueeze(-1), rows.detach(), rows)
+
     def _dropout(
         self,
         func: Callable[..., Any],
@@ -150,13 +163,17 @@ class PackedLayers(TorchFunctionMode):
         """A run's own mask, each entry kept with probability 1 − p and then divided by it."""
         if not training or p == 0:
             return input
+        if self._seed is None:
+            raise RuntimeError("a layer draws random numbers in evaluation, where there are none")
         self.used = self.draws = True
         self._dropped += 1
-        assert self._seed is not None
         by_channel = DROPOUTS[func]
         shape = input.shape[:2] + (1,) * (input.ndim - 2) if by_channel else input.shape
-        kept = uniform(self._seed, self._dropped, math.prod(shape)).view(shape) >= p
-        return input * kept / (1 - p) if p < 1 else input * 0
+        if p == 1:
+            return input * 0
+        words = drawn(self._seed, self._dropped, math.prod(shape)).view(shape)
+        below = min(round(p * 2**32) - 2**31, 2**31 - 1)  # as many words of 2³² are less
+        return input * (words >= below).to(input.dtype).div_(1 - p)
 
 
 DROPOUTS: Mapping[Callable[..., Any], bool] = {
@@ -168,15 +185,14 @@ DROPOUTS: Mapping[Callable[..., Any], bool] = {
 """Functions that drop, and whether they drop whole channels."""
 
 
-def uniform(seed: Tensor, stream: int, count: int) -> Tensor:
-    """Numbers in [0, 1) (count,), float32 with 24 random bits, that follow from seed and stream.
+def drawn(seed: Tensor, stream: int, count: int) -> Tensor:
+    """Random words (count,), int32, each of all values alike, that follow from seed and stream.
 
-    SplitMix64, started at the place to which the seed and the stream are mixed.
+    Halves of SplitMix64's words, started at the place to which the seed and the stream are mixed.
     """
-    position = torch.arange(1, count + 1, device=seed.device)
+    position = torch.arange(1, (count + 1) // 2 + 1, device=seed.device)
     start = mixed(seed + signed(stream * STREAMS % 2**64))
-    bits = mixed(start + position * GOLDEN)
-    return ((bits >> 40) & 0xFFFFFF).float() * 2.0**-24
+    return mixed(start + position * GOLDEN).view(torch.int32)[:count]
 
 
 STREAMS = 0xD1342543DE82EF95
