@@ -1,8 +1,9 @@
-"""Layers whose batched form is written by hand: vmap's own is slower, or there is none.
+"""Layers whose batched form is written by hand: vmap's own is slower, wrong, or there is none.
 
 A pack's convolution is one convolution with a group for every run. On a processor, with the
 channels of all runs last in memory, it takes half the time that vmap's takes, and pooling keeps
-that layout. Dropout draws each run's mask from that run's own seed.
+that layout. Attention takes runs as rows of its minibatch, where vmap calls the kernel run by run.
+Dropout draws each run's mask from that run's own seed, in attention too.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ MAX_POOL2D = Layer(torch.max_pool2d, packed_max_pool2d)
 
 
 class PackedLayers(TorchFunctionMode):
-    """Within a pack's vmap, convolutions, pooling and dropout take their hand-batched forms.
+    """Within a pack's vmap, the layers of this file take their hand-batched forms.
 
     seed: of one run at one step, an int64 scalar; None where nothing is dropped. used: whether any
     of these layers was met. draws: whether a layer dropped something.
@@ -144,7 +145,7 @@ class PackedLayers(TorchFunctionMode):
     def _embedding(
         self, input: Tensor, weight: Tensor, padding_idx: int | None = None, *args: Any, **kw: Any
     ) -> Tensor:
-        """Rows of a table. vmap would take the first run's padding for that of all runs."""
+        """Rows of a table, padding not trained. vmap would see to that in the first run only."""
         rows = nn.functional.embedding(input, weight, None, *args, **kw)
         if padding_idx is None:
             return rows

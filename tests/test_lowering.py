@@ -90,6 +90,16 @@ def test_dropout_in_a_pack_is_bit_for_bit_that_of_the_run_alone(layer: nn.Module
     assert not np.array_equal(final_losses(together), plain)
 
 
+def test_a_layer_that_drops_in_evaluation_too_is_named_as_the_obstacle() -> None:
+    class Always(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.dropout(x, 0.2)
+
+    found = network(regression(lambda: Twin(Always())), spec())
+    assert not found.batched
+    assert "draws random numbers in evaluation" in found.reason
+
+
 def masks(function: Callable[..., Tensor], p: float, shape: tuple[int, ...], runs: int) -> Tensor:
     """What dropout leaves of ones (runs, *shape), each run with a seed of its own."""
 
