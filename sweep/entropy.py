@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .linear import of_all_runs
+from .packed import InDims, first
 
 IGNORED = -100
 """A label that costs and teaches nothing, as in torch.nn.functional.cross_entropy."""
@@ -38,7 +38,7 @@ class EntropyOfRuns(torch.autograd.Function):
         return towards.scatter_add(1, places, -shares), None
 
 
-def is_plain(
+def is_mean_over_labels(
     input: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
@@ -57,13 +57,11 @@ def is_plain(
     )
 
 
-def packed_entropy(
-    runs: int, in_dims: tuple[int | None, ...], logits: Tensor, labels: Tensor
-) -> Tensor:
+def packed_entropy(runs: int, in_dims: InDims, logits: Tensor, labels: Tensor) -> Tensor:
     """torch.nn.functional.cross_entropy of all runs: (N,), from logits (N, B, C, ...).
 
     in_dims: where each argument has the runs, None where it is the same for all.
     """
-    classes_first = of_all_runs(logits, in_dims[0], runs).movedim(2, 1).flatten(2).contiguous()
-    rows = of_all_runs(labels, in_dims[1], runs).flatten(1)
+    classes_first = first(logits, in_dims[0], runs).movedim(2, 1).flatten(2).contiguous()
+    rows = first(labels, in_dims[1], runs).flatten(1)
     return EntropyOfRuns.apply(classes_first, rows)  # type: ignore[no-untyped-call, no-any-return]

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .packed import InDims, first
+
 
 class LinearOfRuns(torch.autograd.Function):
     """x Wᵀ + b for every run: x (N, R, in), W (N, out, in), b (N, out) or None -> (N, R, out).
@@ -19,7 +21,6 @@ class LinearOfRuns(torch.autograd.Function):
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The layer's outputs."""
         ctx.save_for_backward(inputs, weight)
-        ctx.biased = bias is not None
         if bias is None:
             return torch.bmm(inputs, weight.mT)
         return torch.baddbmm(bias.unsqueeze(1), inputs, weight.mT)
@@ -38,7 +39,7 @@ class LinearOfRuns(torch.autograd.Function):
 
 def packed_linear(
     runs: int,
-    in_dims: tuple[int | None, ...],
+    in_dims: InDims,
     inputs: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -47,16 +48,9 @@ def packed_linear(
 
     in_dims: where each argument has the runs, None where it is the same for all.
     """
-    first = of_all_runs(inputs, in_dims[0], runs)
-    weights = of_all_runs(weight, in_dims[1], runs)
-    biases = None if bias is None else of_all_runs(bias, in_dims[2], runs)
-    rows = first.unsqueeze(1) if first.ndim == 2 else first.flatten(1, -2)
+    given = first(inputs, in_dims[0], runs)
+    weights = first(weight, in_dims[1], runs)
+    biases = None if bias is None else first(bias, in_dims[2], runs)
+    rows = given.unsqueeze(1) if given.ndim == 2 else given.flatten(1, -2)
     outputs = LinearOfRuns.apply(rows, weights, biases)  # type: ignore[no-untyped-call]
-    return outputs.view(*first.shape[:-1], -1)  # type: ignore[no-any-return]
-
-
-def of_all_runs(value: Tensor, dim: int | None, runs: int) -> Tensor:
-    """The value with the runs as its first dimension."""
-    if dim is None:
-        return value.expand(runs, *value.shape)
-    return value if dim == 0 else value.movedim(dim, 0)
+    return outputs.view(*given.shape[:-1], -1)  # type: ignore[no-any-return]

@@ -1,15 +1,15 @@
-"""Layers whose batched form is written by hand: vmap's own is slower, or there is none.
+"""Layers whose batched form is written by hand: vmap's own is slower, wrong, or there is none.
 
 A pack's convolution is one convolution with a group for every run. On a processor, with the
 channels of all runs last in memory, it takes half the time that vmap's takes, and pooling keeps
-that layout. Dropout draws each run's mask from that run's own seed.
+that layout. Attention takes runs as rows of its minibatch, where vmap calls the kernel run by run.
+Dropout draws each run's mask from that run's own seed, in attention too.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,37 +18,22 @@ from torch.overrides import TorchFunctionMode
 
 from mtofront.methods import GOLDEN, mixed, signed
 
-from .entropy import is_plain, packed_entropy
-from .linear import of_all_runs, packed_linear
-
-
-class Packed(torch.autograd.Function):
-    """A layer of all runs at once. Its first argument is the layer: one run's form and all runs'.
-
-    Within a pack, autograd sees the operations of the batched form, so there is no backward pass of
-    its own to write.
-    """
-
-    generate_vmap_rule = False
-
-    @staticmethod
-    def forward(layer: Layer, *arguments: Any) -> Tensor:
-        """One run's layer."""
-        return layer.single(*arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing is kept, as there is no backward pass."""
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, layer: Layer, *arguments: Any) -> tuple[Tensor, int]:
-        """Outputs (N, ...)."""
-        return layer.packed(info.batch_size, in_dims[1:], *arguments), 0
+from .attention import (
+    ATTENTION,
+    MULTI_HEAD,
+    can_be_packed,
+    dropped_attention,
+    is_plain,
+    multi_head_attention,
+)
+from .entropy import is_mean_over_labels, packed_entropy
+from .linear import packed_linear
+from .packed import InDims, Layer, Packed, first
 
 
 def packed_conv2d(
     runs: int,
-    in_dims: tuple[int | None, ...],
+    in_dims: InDims,
     inputs: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -57,12 +42,9 @@ def packed_conv2d(
     dilation: Any,
     groups: int,
 ) -> Tensor:
-    """torch.conv2d of all runs: (N, B, C, H, W), the channels of all runs last in memory.
-
-    in_dims: where each argument has the runs, None where it is the same for all.
-    """
-    kernels = of_all_runs(weight, in_dims[1], runs).flatten(0, 1)
-    biases = None if bias is None else of_all_runs(bias, in_dims[2], runs).flatten()
+    """torch.conv2d of all runs, (N, B, C, H, W), the channels of all runs last in memory."""
+    kernels = first(weight, in_dims[1], runs).flatten(0, 1)
+    biases = None if bias is None else first(bias, in_dims[2], runs).flatten()
     together, groups_of_all = inputs, 1
     if in_dims[0] is not None:
         together, groups_of_all = _channels_together(inputs, in_dims[0]), runs * groups
@@ -80,20 +62,10 @@ def packed_conv2d(
     return _runs_apart(outputs, runs)
 
 
-def packed_max_pool2d(
-    runs: int, in_dims: tuple[int | None, ...], inputs: Tensor, *options: Any
-) -> Tensor:
+def packed_max_pool2d(runs: int, in_dims: InDims, inputs: Tensor, *options: Any) -> Tensor:
     """torch.max_pool2d of all runs, (N, B, C, H, W), in the layout that a convolution leaves."""
     assert in_dims[0] is not None
     return _runs_apart(torch.max_pool2d(_channels_together(inputs, in_dims[0]), *options), runs)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A function of torch, and its form for all runs of a pack."""
-
-    single: Callable[..., Tensor]
-    packed: Callable[..., Tensor]
 
 
 CONV2D = Layer(torch.conv2d, packed_conv2d)
@@ -103,7 +75,7 @@ MAX_POOL2D = Layer(torch.max_pool2d, packed_max_pool2d)
 
 
 class PackedLayers(TorchFunctionMode):
-    """Within a pack's vmap, convolutions, pooling and dropout take their hand-batched forms.
+    """Within a pack's vmap, the layers of this file take their hand-batched forms.
 
     seed: of one run at one step, an int64 scalar; None where nothing is dropped. used: whether any
     of these layers was met. draws: whether a layer dropped something.
@@ -126,6 +98,12 @@ class PackedLayers(TorchFunctionMode):
         given = dict(kwargs or {})
         if func in DROPOUTS:
             return self._dropout(func, *args, **given)
+        if func is nn.functional.scaled_dot_product_attention:
+            return self._attention(*args, **given)
+        if func is nn.functional.multi_head_attention_forward:
+            return self._multi_head_attention(*args, **given)
+        if func is nn.functional.embedding:
+            return self._embedding(*args, **given)
         if not self._processor:
             return func(*args, **given)
         if func is nn.functional.linear:
@@ -136,7 +114,7 @@ class PackedLayers(TorchFunctionMode):
         if (
             func is nn.functional.cross_entropy
             and _is_batched(args[0])
-            and is_plain(*args, **given)
+            and is_mean_over_labels(*args, **given)
         ):
             return Packed.apply(ENTROPY, args[0], args[1])  # type: ignore[no-untyped-call]
         if func is torch.conv2d and args[0].ndim == 4:
@@ -146,6 +124,49 @@ class PackedLayers(TorchFunctionMode):
             options = _pool_options(*args[1:], **given)
             return Packed.apply(MAX_POOL2D, args[0], *options)  # type: ignore[no-untyped-call]
         return func(*args, **given)
+
+    def _attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        """Attention whose weights are a run's own to drop."""
+        arguments = (query, key, value, attn_mask, is_causal, scale, enable_gqa)
+        if dropout_p > 0:
+            return dropped_attention(
+                *arguments, lambda weights: self._dropout(nn.functional.dropout, weights, dropout_p)
+            )
+        if not can_be_packed(query, key, value, attn_mask):
+            return ATTENTION.single(*arguments)
+        self.used = True
+        return Packed.apply(ATTENTION, *arguments)  # type: ignore[no-untyped-call, no-any-return]
+
+    def _multi_head_attention(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        """Multi-head attention, its own linear layers, attention and dropout lowered as well."""
+        given = MULTI_HEAD.bind(*args, **kwargs)
+        given.apply_defaults()
+        if not is_plain(given.arguments):
+            return nn.functional.multi_head_attention_forward(*args, **kwargs)
+        self.used = True
+        with self:
+            return multi_head_attention(given.arguments)
+
+    def _embedding(
+        self, input: Tensor, weight: Tensor, padding_idx: int | None = None, *args: Any, **kw: Any
+    ) -> Tensor:
+        """Rows of a table, padding not trained. vmap would see to that in the first run only."""
+        rows = nn.functional.embedding(input, weight, None, *args, **kw)
+        if padding_idx is None:
+            return rows
+        self.used = True
+        padding = input == padding_idx % len(weight)
+        return torch.where(padding.unsqueeze(-1), rows.detach(), rows)
 
     def _dropout(
         self,
@@ -158,13 +179,17 @@ class PackedLayers(TorchFunctionMode):
         """A run's own mask, each entry kept with probability 1 − p and then divided by it."""
         if not training or p == 0:
             return input
+        if self._seed is None:
+            raise RuntimeError("a layer draws random numbers in evaluation, where there are none")
         self.used = self.draws = True
         self._dropped += 1
-        assert self._seed is not None
         by_channel = DROPOUTS[func]
         shape = input.shape[:2] + (1,) * (input.ndim - 2) if by_channel else input.shape
-        kept = uniform(self._seed, self._dropped, math.prod(shape)).view(shape) >= p
-        return input * kept / (1 - p) if p < 1 else input * 0
+        if p == 1:
+            return input * 0
+        words = drawn(self._seed, self._dropped, math.prod(shape)).view(shape)
+        below = min(round(p * 2**32) - 2**31, 2**31 - 1)  # as many words of 2³² are less
+        return input * (words >= below).to(input.dtype).div_(1 - p)
 
 
 DROPOUTS: Mapping[Callable[..., Any], bool] = {
@@ -176,15 +201,14 @@ DROPOUTS: Mapping[Callable[..., Any], bool] = {
 """Functions that drop, and whether they drop whole channels."""
 
 
-def uniform(seed: Tensor, stream: int, count: int) -> Tensor:
-    """Numbers in [0, 1) (count,), float32 with 24 random bits, that follow from seed and stream.
+def drawn(seed: Tensor, stream: int, count: int) -> Tensor:
+    """Random words (count,), int32, each of all values alike, that follow from seed and stream.
 
-    SplitMix64, started at the place to which the seed and the stream are mixed.
+    Halves of SplitMix64's words, started at the place to which the seed and the stream are mixed.
     """
-    position = torch.arange(1, count + 1, device=seed.device)
+    position = torch.arange(1, (count + 1) // 2 + 1, device=seed.device)
     start = mixed(seed + signed(stream * STREAMS % 2**64))
-    bits = mixed(start + position * GOLDEN)
-    return ((bits >> 40) & 0xFFFFFF).float() * 2.0**-24
+    return mixed(start + position * GOLDEN).view(torch.int32)[:count]
 
 
 STREAMS = 0xD1342543DE82EF95

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtofront.problems import Problem, Split, Task
-from mtofront.sweep.lowering import PackedLayers, uniform
+from mtofront.sweep.lowering import PackedLayers, drawn
 from mtofront.sweep.network import network
 from mtofront.sweep.train import train_pack
 
@@ -90,6 +90,16 @@ def test_dropout_in_a_pack_is_bit_for_bit_that_of_the_run_alone(layer: nn.Module
     assert not np.array_equal(final_losses(together), plain)
 
 
+def test_a_layer_that_drops_in_evaluation_too_is_named_as_the_obstacle() -> None:
+    class Always(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.dropout(x, 0.2)
+
+    found = network(regression(lambda: Twin(Always())), spec())
+    assert not found.batched
+    assert "draws random numbers in evaluation" in found.reason
+
+
 def masks(function: Callable[..., Tensor], p: float, shape: tuple[int, ...], runs: int) -> Tensor:
     """What dropout leaves of ones (runs, *shape), each run with a seed of its own."""
 
@@ -116,15 +126,17 @@ def test_channel_dropout_drops_whole_channels() -> None:
     assert (left[..., 0] > 0).float().mean().item() == pytest.approx(0.5, abs=0.05)
 
 
-def test_uniform_numbers_are_uniform_and_differ_by_seed_and_stream() -> None:
-    drawn = uniform(torch.tensor(5), 1, 100_000)
-    assert float(drawn.min()) >= 0 and float(drawn.max()) < 1
-    counts = torch.histc(drawn, 20, 0, 1)
+def test_drawn_words_are_uniform_and_differ_by_seed_and_stream() -> None:
+    words = drawn(torch.tensor(5), 1, 100_001)
+    assert words.shape == (100_001,)
+    numbers = words.double() / 2**32 + 0.5
+    counts = torch.histc(numbers, 20, 0, 1)
     # chi-squared with 19 degrees of freedom: beyond 43.8 in one of a thousand
     assert float(((counts - 5000) ** 2 / 5000).sum()) < 43.8
-    for other in (uniform(torch.tensor(6), 1, 100_000), uniform(torch.tensor(5), 2, 100_000)):
-        assert abs(float(torch.corrcoef(torch.stack([drawn, other]))[0, 1])) < 0.02
-    assert abs(float(torch.corrcoef(torch.stack([drawn[1:], drawn[:-1]]))[0, 1])) < 0.02
+    for other in (drawn(torch.tensor(6), 1, 100_001), drawn(torch.tensor(5), 2, 100_001)):
+        pair = torch.stack([numbers, other.double()])
+        assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.02
+    assert abs(float(torch.corrcoef(torch.stack([numbers[1:], numbers[:-1]]))[0, 1])) < 0.02
 
 
 def test_cross_entropy_of_a_pack_is_torchs_in_value_and_gradient() -> None:
