@@ -6,12 +6,14 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mtofront.methods import method_named
+
 from .evaluate import measure_pack
 from .network import network
 from .planning import Plan
 from .provide import placed_problem
 from .spec import RunSpec
-from .timing import seconds_of_epoch, short_problem
+from .timing import seconds_of_epoch, short_problem, short_run
 from .train import evaluation_epochs, start_course
 from .work import workers
 
@@ -70,9 +72,11 @@ def _timed(specs: list[RunSpec], planned: Plan) -> tuple[float, float]:
     """Seconds of one step and of one evaluation of a pack."""
     problem = placed_problem(specs[0].problem, specs[0].options_text, "cpu")
     net = network(short_problem(problem, specs[0].batch_size, TIMED_STEPS), specs[0])
-    course = start_course(net, specs)
+    short = [short_run(problem, spec, TIMED_STEPS) for spec in specs]
+    course = start_course(net, short)
     # the last epoch is what most of a merging run is like
-    training = seconds_of_epoch(course, specs[0].epochs - 1)
+    scheme = method_named(specs[0].method).scheme
+    training = seconds_of_epoch(course, short[0].epochs - 1 if scheme else 0)
     begin = time.perf_counter()
     for shown in course.shown():
         measure_pack(replace(net, problem=problem), shown, 0, 0)

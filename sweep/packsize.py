@@ -18,14 +18,14 @@ from mtofront.problems import Problem
 
 from .network import network
 from .spec import RunSpec
-from .timing import seconds_of_epoch, short_problem
+from .timing import seconds_of_epoch, short_problem, short_run
 from .train import is_out_of_memory, start_course
 
 CANDIDATES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """A pack of one trains as twins, so two is the smallest that wastes nothing."""
 STEPS = 5
 """Steps timed for each candidate, after one to warm up."""
-SECONDS = 3.0
+SECONDS = 10.0
 """After so long no larger candidate is tried."""
 NEARLY = 0.95
 """The smallest pack with this share of the best rate is taken: small packs lose less to a crash."""
@@ -83,7 +83,7 @@ def measured_rates(problem: Problem, spec: RunSpec) -> dict[int, float]:
 
     Sizes are tried upwards until time or memory is used up, or twice in a row nothing is gained.
     """
-    short = short_problem(problem, spec.batch_size, STEPS)
+    short, spec = short_problem(problem, spec.batch_size, STEPS), short_run(problem, spec, STEPS)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as packs train
     rates: dict[int, float] = {}

@@ -1,4 +1,4 @@
-"""How long steps take: a problem cut down to a few of them, and clocks that wait for the device."""
+"""How long steps take: training cut down to a few of them, and clocks that wait for the device."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from mtofront.problems import Problem, Split
 
 from .course import Course
+from .spec import RunSpec
 
 
 def short_problem(problem: Problem, batch: int, steps: int) -> Problem:
@@ -18,6 +19,15 @@ def short_problem(problem: Problem, batch: int, steps: int) -> Problem:
     positions = [n % len(problem.train) for n in range(rows)]
     targets = tuple(target[positions] for target in problem.train.targets)
     return replace(problem, train=Split(problem.train.inputs[positions], targets))
+
+
+def short_run(problem: Problem, spec: RunSpec, steps: int) -> RunSpec:
+    """The run with epochs of so many steps, and as many of them as make it no shorter than it is.
+
+    Long runs take their steps in another way than short ones. problem: the one that is not cut.
+    """
+    of_epoch = len(problem.train) // min(spec.batch_size, len(problem.train))
+    return replace(spec, epochs=-(-spec.epochs * of_epoch // steps))
 
 
 def seconds_of_epoch(course: Course, epoch: int) -> float:
