@@ -177,7 +177,7 @@ def _train_and_report(train: Callable[[Callable[[Tracker], None]], Outcome], as_
         share = f"{outcome.evaluation_share:.0%}"
         errors.print(f"Evaluations took {share} of the training workers' time.", highlight=False)
     for notice in outcome.notices:
-        errors.print(f"note: runs of this problem train one by one: {notice}", highlight=False)
+        errors.print(f"note: {notice}", highlight=False, markup=False)
     if outcome.failed:
         for line, packs in Counter(outcome.failed.values()).items():
             errors.print(f"{packs} packs failed: {line}", highlight=False, markup=False)

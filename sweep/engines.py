@@ -39,9 +39,10 @@ def inline(work: Work, tell: Tell) -> None:
         if news.storage:
             raise StorageError(None, news.storage)
 
+    root, home, every = str(work.folder.root), str(work.home), work.resources.checkpoint_seconds
     try:
         for number in work.packs:
-            run_pack(str(work.folder.root), number, str(work.home), work.device, watch)
+            run_pack(root, number, home, work.device, every, watch)
     except KeyboardInterrupt:
         raise Interrupted(str(work.folder.root)) from None
 

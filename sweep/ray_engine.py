@@ -76,11 +76,13 @@ def _per_pack(work: Work) -> dict[str, float]:
 
 
 def _trainable(work: Work) -> Any:
-    """A function for Tune. It closes over plain strings only: workers get it by value."""
+    """A function for Tune. It closes over plain values only: workers get it by value."""
     root, home, device = str(work.folder.root.resolve()), str(work.home), work.device
+    every = work.resources.checkpoint_seconds
 
     def pack(config: dict[str, Any]) -> None:
-        run_pack(root, config["pack"], home, device, lambda n: tune.report({"news": asdict(n)}))
+        number = config["pack"]
+        run_pack(root, number, home, device, every, lambda n: tune.report({"news": asdict(n)}))
 
     return pack
 

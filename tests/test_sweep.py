@@ -152,10 +152,10 @@ def test_a_full_disk_stops_the_sweep_with_a_clear_error_and_keeps_what_is_done(
     written: list[object] = []
     real = folder_module.pq.write_table
 
-    def write(table: object, file: object) -> None:
+    def write(table: object, file: object, **options: bool) -> None:
         if len(written) == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
-        written.append(real(table, file))
+        written.append(real(table, file, **options))
 
     monkeypatch.setattr(folder_module.pq, "write_table", write)
     with pytest.raises(StorageError, match="no space left"):
