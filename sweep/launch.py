@@ -19,7 +19,7 @@ from .arms import arm_method, arm_passes_per_step
 from .config import Config, Resources, validated
 from .document import read_document
 from .engines import ENGINES
-from .errors import RequestError
+from .errors import Interrupted, RequestError
 from .folder import Folder, Pack, locked, write_json, write_whole
 from .job import News
 from .planning import Plan, plan
@@ -128,6 +128,8 @@ def _train(
         work = Work(folder, todo, resources, Path.cwd(), address)
         try:
             ENGINES[resources.engine](work, tell)
+        except KeyboardInterrupt:  # at any moment, also when a first one is being seen to
+            raise Interrupted(str(folder.root)) from None
         finally:
             folder.progress.unlink(missing_ok=True)
     return Outcome(
