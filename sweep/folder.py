@@ -8,10 +8,11 @@ import fcntl
 import json
 import os
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -187,20 +188,27 @@ def locked(folder: Folder) -> Iterator[None]:
     except OSError as error:
         raise StorageError(error.errno, f"{folder.root}: cannot write: {_reason(error)}") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _held(file):
             file.seek(0)
             holder = file.readline().strip() or "an unknown process"
             raise RequestError(
                 f"{folder.root}: another mtofront is working in this folder ({holder}); wait for "
                 f"it, stop it, or look with: mtofront status {folder.root}"
-            ) from None
+            )
         with contextlib.suppress(OSError):  # a full disk is told by what must be written
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}\n")
-            file.flush()
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"process {os.getpid()} on {platform.node()}\n".encode())
         yield
+
+
+def _held(file: IO[str]) -> bool:
+    """Whether the lock could be had. Whoever asks `is_locked` has it for a moment."""
+    for _ in range(10):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def is_locked(folder: Folder) -> bool:

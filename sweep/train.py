@@ -80,9 +80,15 @@ class Training:
 
     course: Course
     ledger: Ledger
+    epochs: int
     epoch: int = -1
     training: float = 0.0
     evaluating: float = 0.0
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is anything left to train."""
+        return self.epoch < self.epochs and not self.ledger.is_over
 
     def progress(self) -> Progress:
         """What to tell after an evaluation."""
@@ -110,16 +116,16 @@ def _train_together(
     now = checkpoints and _resumed(net, specs, checkpoints)
     if now:
         listen(now.progress())
-    now = now or Training(start_course(net, specs), Ledger(specs))
+    now = now or Training(start_course(net, specs), Ledger(specs), specs[0].epochs)
     due = evaluation_epochs(specs[0].epochs, specs[0].evaluations)
     since = time.perf_counter()
-    while now.epoch < specs[0].epochs and not now.ledger.is_over:
+    while now.goes_on:
         now.epoch += 1
         if now.epoch > 0:
             now.course.train(now.epoch - 1)
         if now.epoch in due:
             _evaluate(net, now, since)
-            if checkpoints and checkpoints.is_due():
+            if checkpoints and checkpoints.is_due() and now.goes_on:
                 checkpoints.save(specs, now.state())
             listen(now.progress())
             since = time.perf_counter()
@@ -153,7 +159,8 @@ def _resumed(net: Network, specs: Sequence[RunSpec], checkpoints: Checkpoints) -
         ledger.restore(state["ledger"])
         course = start_course(net, [specs[row] for row in ledger.rows])
         course.restore(state["course"])
-        return Training(course, ledger, state["epoch"], state["training"], state["evaluating"])
+        spent = {name: state[name] for name in ("epoch", "training", "evaluating")}
+        return Training(course, ledger, specs[0].epochs, **spent)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         checkpoints.refuse(f"this checkpoint does not fit its runs ({error})")
         return None

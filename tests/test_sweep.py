@@ -30,6 +30,8 @@ from mtofront.sweep import (
     status,
 )
 from mtofront.sweep import folder as folder_module
+from mtofront.sweep import tracker as tracker_module
+from mtofront.sweep.job import News
 from mtofront.sweep.spec import FORMAT
 
 COLUMNS = "run arm method problem seed lr w_bowl1 w_bowl2 step epoch split task measure value"
@@ -287,3 +289,21 @@ def test_status_of_a_finished_sweep(bowls: Path) -> None:
     assert states["cagrad"] == {"expected": 20, "recorded": 20}
     with pytest.raises(RequestError, match="no sweep"):
         status(Folder(Path("nowhere")))
+
+
+def test_the_time_left_does_not_count_what_checkpoints_had_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(tracker_module.time, "monotonic", lambda: now)
+    manifest = {
+        "packs": [["a"], ["b"]],
+        "runs": {"a": {"arm": "x"}, "b": {"arm": "x"}},
+        "arms": {"x": {"backward_passes_per_step": 1}},
+    }
+    tracker = Tracker(Folder(tmp_path), manifest, [0, 1])
+    tracker.hear(News(0, 1, epoch=8, epochs=10))  # taken up where it was
+    assert tracker.seconds_left() is None
+    now = 110.0
+    tracker.hear(News(0, 1, epoch=9, epochs=10))  # one of twenty epochs in ten seconds
+    assert tracker.seconds_left() == pytest.approx(110.0)  # eleven are left
