@@ -68,12 +68,13 @@ PROCESSES = {"worker": "ray::ImplicitFunc", "raylet": "raylet/raylet"}
 class Sweep:
     """One folder, its driver if one lives, and the whole records seen in it.
 
-    seen: file -> (time of change, inode).
+    seen, broken: file -> its inode and time of change, of whole and of damaged ones.
     """
 
     folder: Path
     driver: subprocess.Popen[bytes] | None = None
     seen: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    broken: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
     def start(self) -> None:
         """Start a driver, or the next one."""
@@ -97,12 +98,23 @@ class Sweep:
 
     def note(self, counts: Counter[str]) -> None:
         """Count whole records that vanished or were written again since the last call."""
-        there = {path: path.stat() for path in self.files("records/*.parquet")}
+        files = {path: identity(path) for path in self.files("records/*.parquet")}
+        whole = {path: now for path, now in files.items() if self.broken.get(path) != now}
         for path, before in self.seen.items():
-            counts["lost"] += path not in there
-            now = there.get(path)
-            counts["doubled"] += now is not None and (now.st_mtime_ns, now.st_ino) != before
-        self.seen = {path: (stat.st_mtime_ns, stat.st_ino) for path, stat in there.items()}
+            counts["lost"] += path not in whole
+            counts["doubled"] += whole.get(path, before) != before
+        self.seen = whole
+
+    def broke(self, path: Path) -> None:
+        """Take note that a file is damaged: it is to be written again."""
+        self.seen.pop(path, None)
+        self.broken[path] = identity(path)
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """What changes whenever a file is written again."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def below(driver: int, words: str) -> list[int]:
@@ -175,7 +187,7 @@ def damage(pattern: str) -> Strike:
             wrong = bytes(byte ^ random_.randrange(1, 256) for byte in content[place : place + 16])
             path.write_bytes(content[:place] + wrong + content[place + len(wrong) :])
             how = f"{len(wrong)} bytes changed at {place} of {len(content)}"
-        sweep.seen.pop(path, None)
+        sweep.broke(path)
         return f"{path.name} {how}"
 
     return strike
