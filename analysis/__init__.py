@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from .coverage import coverage, failures
 from .distance import signed_distance
-from .errors import ComparisonError, RecordsError
+from .errors import ComparisonError, RecordsError, RecordsWarning
 from .export import verdict_rows
 from .front import front, hypervolume, is_nondominated
 from .normalisation import Normalisation
@@ -31,6 +31,7 @@ __all__ = [
     "ComparisonError",
     "Normalisation",
     "RecordsError",
+    "RecordsWarning",
     "Settings",
     "compare",
     "compare_table",

@@ -7,5 +7,9 @@ class RecordsError(ValueError):
     """A results folder that cannot be read, with the file and what mends it."""
 
 
+class RecordsWarning(UserWarning):
+    """Records of no use, with the file and what mends it; their runs count as missing."""
+
+
 class ComparisonError(ValueError):
     """Readable results that do not allow a comparison, with the rule and what was found."""

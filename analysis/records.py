@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .errors import RecordsError
+from .errors import RecordsError, RecordsWarning
 
 FORMAT = 2
 """The manifest format that this version reads."""
@@ -56,9 +57,10 @@ def load_manifest(folder: str | Path) -> dict[str, Any]:
         ) from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
+        versions = manifest.get("versions", {}) if isinstance(manifest, dict) else {}
         raise RecordsError(
             f"{path}: this version reads manifests of format {FORMAT}; found format {found}. "
-            f"Use the version of mtofront that wrote the folder"
+            f"Use the version of mtofront that wrote it, {versions.get('mtofront', '(unknown)')}"
         )
     return dict(manifest)
 
@@ -70,15 +72,18 @@ def load(folder: str | Path) -> pd.DataFrame:
     for arms without fixed weights), step, epoch, split, task, measure, value. A run that two files
     hold (its pack was run again after a crash) is taken once, from the first file by name: a run's
     result depends on its spec alone, so the copies agree. Records of an unfinished sweep are fine;
-    a sweep without any gives an empty table.
+    a sweep without any gives an empty table. A damaged file gives a RecordsWarning, and its runs
+    are left out as if they were missing.
 
-    Raises RecordsError for a missing manifest, an unreadable file or wrong columns.
+    Raises RecordsError for a missing manifest or for files with wrong columns.
     """
     expected = schema(load_manifest(folder)["tasks"])
     seen: set[str] = set()
     tables = [expected.empty_table()]
     for path in sorted((Path(folder) / "records").glob("[!.]*.parquet")):
         table = _read(path, expected, folder)
+        if table is None:
+            continue
         runs = set(pc.unique(table["run"]).to_pylist())
         again = runs & seen
         if again:
@@ -89,18 +94,31 @@ def load(folder: str | Path) -> pd.DataFrame:
     return frame
 
 
-def _read(path: Path, expected: pa.Schema, folder: str | Path) -> pa.Table:
-    """One records file with the expected columns and types."""
+def _read(path: Path, expected: pa.Schema, folder: str | Path) -> pa.Table | None:
+    """One records file with the expected columns and types; None, with a warning, if damaged."""
     try:
-        table = pq.ParquetFile(path).read()
-    except (OSError, pa.ArrowException) as error:
-        raise RecordsError(
-            f"{path} cannot be read ({error}). Delete it, then `mtofront resume {folder}` mends "
-            f"the folder: it runs again what is missing"
-        ) from error
+        table = _checked(path)
+    except (OSError, pa.ArrowException, ValueError):
+        warnings.warn(
+            f"{path} is damaged or half-written: its runs count as missing; "
+            f"`mtofront resume {folder}` trains them again",
+            RecordsWarning,
+            stacklevel=3,
+        )
+        return None
     if set(table.column_names) != set(expected.names):
         raise RecordsError(
             f"{path}: a records file has the columns {expected.names}; found {table.column_names}. "
             f"Move it out of the folder, then `mtofront resume {folder}` mends it"
         )
     return table.select(expected.names).cast(expected)
+
+
+def _checked(path: Path) -> pa.Table:
+    """All of a records file: its checksums compared, and its columns with what it says of them."""
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        table = file.read()
+    said = (table.schema.metadata or {}).get(b"columns")
+    if said is not None and table.schema.remove_metadata().to_string().encode() != said:
+        raise ValueError(f"{path}: columns are not what was written")
+    return table

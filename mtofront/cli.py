@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +19,7 @@ from rich.console import Console
 from mtofront.analysis import (
     ComparisonError,
     RecordsError,
+    RecordsWarning,
     Settings,
     coverage,
     judge_table,
@@ -177,7 +181,7 @@ def _train_and_report(train: Callable[[Callable[[Tracker], None]], Outcome], as_
         share = f"{outcome.evaluation_share:.0%}"
         errors.print(f"Evaluations took {share} of the training workers' time.", highlight=False)
     for notice in outcome.notices:
-        errors.print(f"note: runs of this problem train one by one: {notice}", highlight=False)
+        errors.print(f"note: {notice}", highlight=False, markup=False)
     if outcome.failed:
         for line, packs in Counter(outcome.failed.values()).items():
             errors.print(f"{packs} packs failed: {line}", highlight=False, markup=False)
@@ -225,10 +229,51 @@ def _explained() -> Iterator[None]:
     except EngineError as error:
         end(f"error: {error}", FAILED)
     except Interrupted as folder:
-        end(f"Stopped. Finished runs are kept; go on with: mtofront resume {folder}", INTERRUPTED)
+        kept = "Finished runs and checkpoints are kept"
+        end(f"Stopped. {kept}; go on with: mtofront resume {folder}", INTERRUPTED)
+
+
+def _interrupt(*_: object) -> None:
+    """The first Ctrl-C ends a command cleanly; one more ends it at once."""
+    signal.signal(signal.SIGINT, _end_at_once)
+    raise KeyboardInterrupt
+
+
+def _end_at_once(*_: object) -> None:
+    shown = b"\x1b[?25h" if sys.stderr.isatty() else b""  # the cursor, which progress hides
+    os.write(2, shown + b"Stopped at once. Finished runs and checkpoints are kept.\n")
+    os._exit(INTERRUPTED)
+
+
+@contextmanager
+def _patient() -> Iterator[None]:
+    """Have the first Ctrl-C seen to cleanly, and the next end everything."""
+    before = signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _warned() -> Iterator[None]:
+    """Show each warning about records once, as one line; other warnings as ever."""
+    usual, told = warnings.showwarning, set()
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if not issubclass(category, RecordsWarning):
+            usual(message, category, *rest, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            print(f"warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RecordsWarning)
+        warnings.showwarning = show
+        yield
 
 
 def main() -> None:
     """The `mtofront` command."""
-    with _explained():
+    with _patient(), _warned(), _explained():
         app()

@@ -110,12 +110,16 @@ class Tuning(Section):
 
 
 class Resources(Section):
-    """What the sweep may use. pack: runs trained side by side. cpus: all unless given."""
+    """What the sweep may use. pack: runs trained side by side. cpus: all unless given.
+
+    checkpoint_seconds: how far apart a pack's checkpoints are at least; 0: at every evaluation.
+    """
 
     engine: Literal["ray", "inline"] = "ray"
     pack: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
     cpus: Annotated[int, Field(ge=1)] | None = None
     gpus_per_pack: Annotated[float, Field(ge=0)] = 0.0
+    checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
 
 
 class Report(Section):

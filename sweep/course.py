@@ -14,6 +14,7 @@ from mtofront.methods import Treatment, method_named, unsolved_steps
 from .costs import passes_per_step
 from .network import Network, Tensors
 from .pack import kept, start_pack, train_epoch
+from .snapshot import Snapshot, pack_snapshot, put_back
 from .spec import RunSpec
 
 
@@ -53,6 +54,12 @@ class Course(Protocol):
     def members(self) -> int:
         """How many networks a run trains."""
 
+    def state(self) -> Snapshot:
+        """Everything that changes while the runs train."""
+
+    def restore(self, state: Snapshot) -> None:
+        """Go on, before the first step, from where the same runs were. Raises SnapshotError."""
+
 
 class StepByStep:
     """The usual course: one network a run, a method's update at every step."""
@@ -87,6 +94,12 @@ class StepByStep:
 
     def members(self) -> int:
         return 1
+
+    def state(self) -> Snapshot:
+        return pack_snapshot(self._pack)
+
+    def restore(self, state: Snapshot) -> None:
+        put_back(self._pack, state)
 
 
 def earliest(diverged_at: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import Interrupted, StorageError
+from .errors import StorageError
 from .job import News, Tell, run_pack
 from .work import Work
 
@@ -31,7 +31,7 @@ QUIET = {
 def inline(work: Work, tell: Tell) -> None:
     """Train the packs one after another in this process.
 
-    Raises StorageError when records cannot be written, Interrupted on Ctrl-C.
+    Raises StorageError when records cannot be written.
     """
 
     def watch(news: News) -> None:
@@ -39,11 +39,9 @@ def inline(work: Work, tell: Tell) -> None:
         if news.storage:
             raise StorageError(None, news.storage)
 
-    try:
-        for number in work.packs:
-            run_pack(str(work.folder.root), number, str(work.home), work.device, watch)
-    except KeyboardInterrupt:
-        raise Interrupted(str(work.folder.root)) from None
+    root, home, every = str(work.folder.root), str(work.home), work.resources.checkpoint_seconds
+    for number in work.packs:
+        run_pack(root, number, home, work.device, every, watch)
 
 
 def ray(work: Work, tell: Tell) -> None:

@@ -7,15 +7,18 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import RequestError, StorageError
+from .spec import FORMAT
 
 Pack = tuple[str, ...]
 
@@ -45,12 +48,16 @@ class Folder:
         """The records of one pack."""
         return self.root / "records" / f"pack-{pack:05d}.parquet"
 
+    def checkpoint(self, pack: int) -> Path:
+        """Where a pack in training stands; its halves' stand beside it."""
+        return self.root / "checkpoints" / f"pack-{pack:05d}.ckpt"
+
     def failure(self, pack: int) -> Path:
         """Why a pack failed, if it did."""
         return self.root / "failures" / f"pack-{pack:05d}.json"
 
     def read_manifest(self) -> dict[str, Any]:
-        """The manifest. Raises RequestError if the folder holds no readable one."""
+        """The manifest. Raises RequestError if the folder holds none that this version reads."""
         try:
             manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -59,18 +66,48 @@ class Folder:
             ) from None
         except (OSError, ValueError) as error:
             raise RequestError(f"{self.manifest}: the manifest cannot be read: {error}") from None
+        self._check_format(manifest)
         return dict(manifest)
+
+    def _check_format(self, manifest: Any) -> None:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        if found != FORMAT:
+            writer = manifest.get("versions", {}) if isinstance(manifest, dict) else {}
+            raise RequestError(
+                f"{self.manifest}: this mtofront reads and continues folders of format {FORMAT}; "
+                f"found format {found}, written by mtofront {writer.get('mtofront', '(unknown)')}. "
+                "Use that version for this folder, or another --out for a new sweep"
+            )
 
     def finished(self, packs: Mapping[int, Pack]) -> set[int]:
         """Numbers of the packs whose records are there, whole and about the planned runs."""
-        return {number for number, runs in packs.items() if self._is_whole(number, runs)}
+        return {number for number, flaw in self.flaws(packs).items() if flaw == ""}
 
-    def _is_whole(self, number: int, runs: Pack) -> bool:
+    def flaws(self, packs: Mapping[int, Pack]) -> dict[int, str | None]:
+        """Number -> what is wrong with a pack's records: "" if nothing, None if there are none."""
+        return {number: self._flaw(number, runs) for number, runs in packs.items()}
+
+    def _flaw(self, number: int, runs: Pack) -> str | None:
         try:
-            column = pq.read_table(self.records(number), columns=["run"])["run"]
-        except (OSError, pa.ArrowException, KeyError):
-            return False
-        return set(column.unique().to_pylist()) == set(runs)
+            table = read_table(self.records(number))
+            found = set(table["run"].unique().to_pylist())
+        except FileNotFoundError:
+            return None
+        except (OSError, pa.ArrowException, ValueError, KeyError):
+            return "damaged or half-written"
+        return "" if found == set(runs) else "about other runs than planned"
+
+    def tidy(self, finished: Iterable[int]) -> None:
+        """Remove what killed processes left: half-written files, checkpoints of finished packs.
+
+        For whoever holds the folder's lock.
+        """
+        done = {self.checkpoint(number).stem for number in finished}
+        checkpoints = self.root.glob("checkpoints/*.ckpt")
+        old = [path for path in checkpoints if "-".join(path.stem.split("-")[:2]) in done]
+        for path in (*self.root.glob(".*.partial"), *self.root.glob("*/.*.partial"), *old):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def failed(self, packs: Mapping[int, Pack]) -> dict[int, str]:
         """Number -> one line of what went wrong, for the packs that failed and have no records."""
@@ -88,8 +125,20 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write Parquet whole or not at all. Raises StorageError."""
-    write_whole(path, lambda file: pq.write_table(table, file))
+    """Write Parquet whole or not at all, so that any damage shows. Raises StorageError."""
+    # pages have checksums; what describes them has not, so it is written down twice
+    table = table.replace_schema_metadata({"columns": table.schema.to_string()})
+    write_whole(path, lambda file: pq.write_table(table, file, write_page_checksum=True))
+
+
+def read_table(path: Path) -> pa.Table:
+    """A whole Parquet file. Raises OSError, ArrowException or ValueError if it is damaged."""
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        table = file.read()
+    said = (table.schema.metadata or {}).get(b"columns")
+    if said is not None and table.schema.remove_metadata().to_string().encode() != said:
+        raise ValueError(f"{path}: columns are not what was written")
+    return table
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -97,7 +146,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
     Raises StorageError, naming the file and the reason; nothing half-written stays.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as file:
@@ -130,22 +179,36 @@ def _sync_folder(folder: Path) -> None:
 def locked(folder: Folder) -> Iterator[None]:
     """Hold the folder for this process; the lock goes with the process, however it ends.
 
-    Raises RequestError if another process holds it, StorageError if the folder cannot be written.
+    The lock is the operating system's; the file's text only says who holds it. Raises RequestError
+    if another process does, StorageError if the folder cannot be written.
     """
     try:
         folder.root.mkdir(parents=True, exist_ok=True)
-        file = open(folder.root / "lock", "a")  # noqa: SIM115 (closed below, held until then)
+        file = open(folder.root / "lock", "a+")  # noqa: SIM115 (closed below, held until then)
     except OSError as error:
         raise StorageError(error.errno, f"{folder.root}: cannot write: {_reason(error)}") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _held(file):
+            file.seek(0)
+            holder = file.readline().strip() or "an unknown process"
             raise RequestError(
-                f"{folder.root}: another mtofront is working in this folder; wait for it, or look "
-                f"with: mtofront status {folder.root}"
-            ) from None
+                f"{folder.root}: another mtofront is working in this folder ({holder}); wait for "
+                f"it, stop it, or look with: mtofront status {folder.root}"
+            )
+        with contextlib.suppress(OSError):  # a full disk is told by what must be written
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"process {os.getpid()} on {platform.node()}\n".encode())
         yield
+
+
+def _held(file: IO[str]) -> bool:
+    """Whether the lock could be had. Whoever asks `is_locked` has it for a moment."""
+    for _ in range(10):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def is_locked(folder: Folder) -> bool:

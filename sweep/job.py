@@ -6,12 +6,12 @@ import contextlib
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from .checkpoint import Checkpoints
 from .errors import StorageError
 from .folder import Folder, write_json, write_table
 from .memory import keep_freed_memory
@@ -26,7 +26,7 @@ from .trained import Progress
 class News:
     """What a pack tells the driver, in plain values.
 
-    points: the runs' validation losses, NaN where diverged. notice: why runs train one by one.
+    points: the runs' validation losses, NaN where diverged. notices: what the user is to know.
     training, evaluating: seconds that its worker has spent on either.
     failed: one line if the pack could not be trained. storage: one line if nothing can be written.
     """
@@ -38,7 +38,7 @@ class News:
     diverged: int = 0
     points: tuple[tuple[float, ...], ...] = ()
     done: bool = False
-    notice: str = ""
+    notices: tuple[str, ...] = ()
     training: float = 0.0
     evaluating: float = 0.0
     failed: str = ""
@@ -48,18 +48,22 @@ class News:
 Tell = Callable[[News], None]
 
 
-def run_pack(root: str, number: int, home: str, device: str, tell: Tell) -> None:
+def run_pack(
+    root: str, number: int, home: str, device: str, checkpoint_seconds: float, tell: Tell
+) -> None:
     """Train pack `number` of the sweep in folder `root` and write its records.
 
-    home: where the user's own modules are found. A pack that raises becomes a failure file and
-    news; other packs go on.
+    home: where the user's own modules are found. checkpoint_seconds: how far apart checkpoints are
+    at least; what an earlier attempt left is gone on from. A pack that raises becomes a failure
+    file and news; other packs go on.
     """
     folder = Folder(Path(root))
     manifest = folder.read_manifest()
     identities = manifest["packs"][number]
     try:
         folder.failure(number).unlink(missing_ok=True)
-        _train_and_write(folder, manifest, number, home, device, tell)
+        checkpoints = Checkpoints(folder.checkpoint(number), checkpoint_seconds)
+        _train_and_write(folder, manifest, number, home, device, checkpoints, tell)
     except StorageError as error:
         tell(News(number, len(identities), storage=str(error.strerror)))
     except Exception as error:
@@ -78,7 +82,13 @@ def write_failure(
 
 
 def _train_and_write(
-    folder: Folder, manifest: dict[str, object], number: int, home: str, device: str, tell: Tell
+    folder: Folder,
+    manifest: dict[str, object],
+    number: int,
+    home: str,
+    device: str,
+    checkpoints: Checkpoints,
+    tell: Tell,
 ) -> None:
     packs, runs, tasks = manifest["packs"], manifest["runs"], manifest["tasks"]
     assert isinstance(packs, list) and isinstance(runs, dict) and isinstance(tasks, list)
@@ -87,43 +97,44 @@ def _train_and_write(
         sys.path.insert(0, home)
     problem = placed_problem(specs[0].problem, specs[0].options_text, device)
 
-    latest = Progress(len(specs), 0, specs[0].epochs, 0, np.empty((0, 0)))
+    latest = News(number, len(specs), epochs=specs[0].epochs)
 
     def listen(progress: Progress) -> None:
         nonlocal latest
-        latest = progress
-        points = tuple(tuple(map(float, row)) for row in progress.points)
-        tell(
-            News(
-                number,
-                progress.runs,
-                progress.epoch,
-                progress.epochs,
-                progress.diverged,
-                points,
-                training=progress.training,
-                evaluating=progress.evaluating,
-            )
-        )
+        latest = _news(number, progress, tuple(checkpoints.notices))
+        tell(latest)
 
     keep_freed_memory()
     with _one_thread():
-        trained = train_pack(problem, specs, listen)
+        trained = train_pack(problem, specs, listen, checkpoints)
     write_table(folder.records(number), record_table(trained, tasks))
-    diverged = int((trained.diverged_at >= 0).sum())
-    epochs = specs[0].epochs
+    checkpoints.clear()
+    batching = f"runs of this problem train one by one: {trained.notice}"
     tell(
-        News(
-            number,
-            len(specs),
-            epochs,
-            epochs,
-            diverged,
+        replace(
+            latest,
+            runs=len(specs),
+            epoch=latest.epochs,
+            diverged=int((trained.diverged_at >= 0).sum()),
+            points=(),
             done=True,
-            notice=trained.notice,
-            training=latest.training,
-            evaluating=latest.evaluating,
+            notices=(*checkpoints.notices, *([batching] if trained.notice else [])),
         )
+    )
+
+
+def _news(number: int, progress: Progress, notices: tuple[str, ...]) -> News:
+    """What a pack in training tells."""
+    return News(
+        number,
+        progress.runs,
+        progress.epoch,
+        progress.epochs,
+        progress.diverged,
+        tuple(tuple(map(float, row)) for row in progress.points),
+        notices=notices,
+        training=progress.training,
+        evaluating=progress.evaluating,
     )
 
 

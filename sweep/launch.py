@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,7 +19,7 @@ from .arms import arm_method, arm_passes_per_step
 from .config import Config, Resources, validated
 from .document import read_document
 from .engines import ENGINES
-from .errors import RequestError
+from .errors import Interrupted, RequestError
 from .folder import Folder, Pack, locked, write_json, write_whole
 from .job import News
 from .planning import Plan, plan
@@ -112,7 +112,9 @@ def _train(
 ) -> Outcome:
     manifest = folder.read_manifest()
     packs: dict[int, Pack] = {n: tuple(runs) for n, runs in enumerate(manifest["packs"])}
-    todo = [number for number in packs if number not in folder.finished(packs)]
+    flaws = folder.flaws(packs)
+    todo = [number for number, flaw in flaws.items() if flaw != ""]
+    folder.tidy(packs.keys() - todo)
     tracker = Tracker(folder, manifest, todo)
 
     def tell(news: News) -> None:
@@ -126,6 +128,8 @@ def _train(
         work = Work(folder, todo, resources, Path.cwd(), address)
         try:
             ENGINES[resources.engine](work, tell)
+        except KeyboardInterrupt:  # at any moment, also when a first one is being seen to
+            raise Interrupted(str(folder.root)) from None
         finally:
             folder.progress.unlink(missing_ok=True)
     return Outcome(
@@ -133,9 +137,18 @@ def _train(
         len(manifest["runs"]),
         tracker.diverged,
         tracker.failed,
-        tracker.notices,
+        (*_retrained(folder, flaws), *tracker.notices),
         tracker.evaluation_share,
     )
+
+
+def _retrained(folder: Folder, flaws: Mapping[int, str | None]) -> list[str]:
+    """One line for each records file that was there and of no use."""
+    return [
+        f"{folder.records(number)} was {flaw}; its runs were trained again"
+        for number, flaw in flaws.items()
+        if flaw
+    ]
 
 
 def _manifest(planned: Plan) -> dict[str, Any]:

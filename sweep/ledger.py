@@ -12,10 +12,13 @@ from torch import Tensor
 
 from .course import Course
 from .evaluate import Measurement, losses_of
+from .snapshot import Snapshot
 from .spec import RunSpec
 from .trained import Progress, Trained
 
 Floats = NDArray[np.float64]
+ARRAYS = ("rows", "ended", "steps", "diverged_at", "passes", "unsolved", "best", "waited", "points")
+"""What the account keeps beside the measurements; `unsolved` and `best` may not be there yet."""
 
 
 class Ledger:
@@ -38,6 +41,39 @@ class Ledger:
         self._best: Floats | None = None
         self._waited = np.zeros(count, dtype=np.int64)
         self._points = np.empty((count, 0))
+
+    @property
+    def rows(self) -> list[int]:
+        """Which runs the course's rows are."""
+        return [int(row) for row in self._rows]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every run has ended."""
+        return bool(self._ended.all())
+
+    def state(self) -> Snapshot:
+        """The account so far, as tensors and plain values."""
+        arrays = {name: getattr(self, f"_{name}") for name in ARRAYS}
+        return {
+            **{k: None if a is None else torch.from_numpy(a.copy()) for k, a in arrays.items()},
+            "values": torch.from_numpy(np.stack([m.values for m in self._measured])),
+            "measured": [
+                (m.step, m.epoch, m.split, m.task, m.measure, m.weights) for m in self._measured
+            ],
+        }
+
+    def restore(self, state: Snapshot) -> None:
+        """Go on from the account of the same runs."""
+        for name in ARRAYS:
+            array = state[name]
+            setattr(self, f"_{name}", None if array is None else array.numpy())
+        self._measured = [
+            Measurement(step, epoch, split, task, measure, values, weights)
+            for (step, epoch, split, task, measure, weights), values in zip(
+                state["measured"], state["values"].numpy(), strict=True
+            )
+        ]
 
     def enter(self, course: Course, latest: Sequence[Sequence[Measurement]]) -> None:
         """Write down an evaluation of the course's rows: one list of numbers a network shown."""

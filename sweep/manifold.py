@@ -24,6 +24,7 @@ from .pack import (
     start_pack,
     step_seeds,
 )
+from .snapshot import Snapshot, pack_snapshot, put_back
 from .spec import RunSpec
 from .storage import stored
 from .streams import method_noise, minibatches
@@ -93,6 +94,12 @@ class ManifoldCourse:
 
     def members(self) -> int:
         return self._tasks
+
+    def state(self) -> Snapshot:
+        return pack_snapshot(self._pack)
+
+    def restore(self, state: Snapshot) -> None:
+        put_back(self._pack, state)
 
     def _read_values(self) -> Values:
         device = self._net.problem.train.inputs.device

@@ -16,6 +16,7 @@ from .course import Shown, earliest
 from .network import Network, Tensors
 from .optimizers import start_optimizer
 from .pack import PackState, kept, method_values, optimizer_settings, start_pack, train_epoch
+from .snapshot import Snapshot, pack_snapshot, put_back
 from .spec import RunSpec
 from .storage import stored
 
@@ -79,6 +80,16 @@ class MergeCourse:
 
     def members(self) -> int:
         return self._tasks
+
+    def state(self) -> Snapshot:
+        members = None if self._members is None else pack_snapshot(self._members)
+        return {"start": pack_snapshot(self._start), "members": members}
+
+    def restore(self, state: Snapshot) -> None:
+        put_back(self._start, state["start"])
+        if state["members"] is not None:
+            self._members = self._copies()
+            put_back(self._members, state["members"])
 
     def _copies(self) -> PackState:
         """T copies of every run as it is now."""

@@ -76,11 +76,13 @@ def _per_pack(work: Work) -> dict[str, float]:
 
 
 def _trainable(work: Work) -> Any:
-    """A function for Tune. It closes over plain strings only: workers get it by value."""
+    """A function for Tune. It closes over plain values only: workers get it by value."""
     root, home, device = str(work.folder.root.resolve()), str(work.home), work.device
+    every = work.resources.checkpoint_seconds
 
     def pack(config: dict[str, Any]) -> None:
-        run_pack(root, config["pack"], home, device, lambda n: tune.report({"news": asdict(n)}))
+        number = config["pack"]
+        run_pack(root, number, home, device, every, lambda n: tune.report({"news": asdict(n)}))
 
     return pack
 
@@ -185,12 +187,21 @@ def _watched() -> Iterator[threading.Event]:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C, which Tune ends cleanly on; Ray's own handler would just exit."""
+    """Treat SIGTERM like Ctrl-C, which Tune ends cleanly on; Ray's own handler would just exit.
+
+    A second Ctrl-C ends Tune's clean-up; what was meant for it in another place comes back after.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    before = {
+        signal.SIGTERM: signal.signal(
+            signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT)
+        ),
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -39,11 +39,14 @@ class Tracker:
         self.points: dict[str, list[NDArray[np.float64]]] = {}
         self.untrained: NDArray[np.float64] | None = None
         self._saved = 0.0
+        self._resumed = 0.0
 
     def hear(self, news: News) -> None:
         """Take in what one pack told."""
         if not self.latest:
             self.start = time.monotonic()
+        if news.pack not in self.latest:  # what its checkpoint holds took no time now
+            self._resumed += self.work[news.pack] * news.epoch / news.epochs
         self.latest[news.pack] = news
         points = np.array(news.points, dtype=float)
         points = points[np.isfinite(points).all(axis=1)] if points.size else points
@@ -81,7 +84,7 @@ class Tracker:
     @property
     def notices(self) -> tuple[str, ...]:
         """What packs had to say beside numbers, each once."""
-        return tuple(sorted({n.notice for n in self.latest.values() if n.notice}))
+        return tuple(sorted({line for n in self.latest.values() for line in n.notices}))
 
     @property
     def evaluation_share(self) -> float | None:
@@ -101,7 +104,8 @@ class Tracker:
     def seconds_left(self) -> float | None:
         """Time left at the rate so far; None before there is one."""
         share = self.share
-        return (time.monotonic() - self.start) * (1 - share) / share if share > 0 else None
+        gained = share - self._resumed / sum(self.work.values()) if self.work else 0.0
+        return (time.monotonic() - self.start) * (1 - share) / gained if gained > 0 else None
 
     def _save(self) -> None:
         if time.monotonic() - self._saved < SAVE_SECONDS:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mtofront.methods import method_named
 from mtofront.problems import Problem
 
+from .checkpoint import Checkpoints
 from .course import Course, StepByStep
 from .evaluate import measure_pack
 from .ledger import Ledger
 from .manifold import ManifoldCourse
 from .merging import MergeCourse
 from .network import Network, network
+from .snapshot import Snapshot
 from .spec import RunSpec
 from .timing import settled_time
 from .trained import Progress, Trained, joined, runs_of
@@ -28,53 +30,140 @@ def train_pack(
     problem: Problem,
     specs: Sequence[RunSpec],
     listen: Callable[[Progress], None] = ignore,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Train runs that differ only in seed, restart, learning rate, weights and numbers of a method.
 
     Each run's result follows from its own spec: parameters, minibatches and random numbers are
     its own, and nothing is summed over runs. Tensors live where the problem's data lives. A pack
-    for which memory does not suffice is trained in halves.
+    for which memory does not suffice is trained in halves. It goes on from a checkpoint of exactly
+    these runs, if there is one, with the result that it would have had without a break.
     """
+    if len(specs) > 1 and checkpoints and checkpoints.is_halved():
+        return _train_halves(problem, specs, listen, checkpoints)
     try:
         if len(specs) > 1:
-            return _train_together(problem, specs, listen)
+            return _train_together(problem, specs, listen, checkpoints)
         # kernels for a batch of one round differently from those for two or more
-        twins = _train_together(problem, [specs[0]] * 2, lambda both: listen(_first(both)))
-        return runs_of(twins, slice(0, 1))
+        twins = [specs[0]] * 2
+        both = _train_together(problem, twins, lambda told: listen(_first(told)), checkpoints)
+        return runs_of(both, slice(0, 1))
     except (MemoryError, RuntimeError) as error:
         if len(specs) == 1 or not is_out_of_memory(error):
             raise
     # outside the handler: its traceback would keep the pack's tensors alive
+    return _train_halves(problem, specs, listen, checkpoints)
+
+
+def _train_halves(
+    problem: Problem,
+    specs: Sequence[RunSpec],
+    listen: Callable[[Progress], None],
+    checkpoints: Checkpoints | None,
+) -> Trained:
     middle = len(specs) // 2
-    return joined([train_pack(problem, half, listen) for half in (specs[:middle], specs[middle:])])
+    places = checkpoints.halves() if checkpoints else (None, None)
+    return joined(
+        [
+            train_pack(problem, half, listen, place)
+            for half, place in zip((specs[:middle], specs[middle:]), places, strict=True)
+        ]
+    )
+
+
+@dataclass
+class Training:
+    """A pack between two epochs. epoch: the last one that is done; -1 before anything is measured.
+
+    training, evaluating: seconds spent so far.
+    """
+
+    course: Course
+    ledger: Ledger
+    epochs: int
+    epoch: int = -1
+    training: float = 0.0
+    evaluating: float = 0.0
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is anything left to train."""
+        return self.epoch < self.epochs and not self.ledger.is_over
+
+    def progress(self) -> Progress:
+        """What to tell after an evaluation."""
+        told = self.ledger.progress(self.epoch)
+        return replace(told, training=self.training, evaluating=self.evaluating)
+
+    def state(self) -> Snapshot:
+        """Everything that is needed to go on."""
+        return {
+            "epoch": self.epoch,
+            "training": self.training,
+            "evaluating": self.evaluating,
+            "ledger": self.ledger.state(),
+            "course": self.course.state(),
+        }
 
 
 def _train_together(
-    problem: Problem, specs: Sequence[RunSpec], listen: Callable[[Progress], None]
+    problem: Problem,
+    specs: Sequence[RunSpec],
+    listen: Callable[[Progress], None],
+    checkpoints: Checkpoints | None,
 ) -> Trained:
     net = network(problem, specs[0])
-    course = start_course(net, specs)
+    now = checkpoints and _resumed(net, specs, checkpoints)
+    if now:
+        listen(now.progress())
+    now = now or Training(start_course(net, specs), Ledger(specs), specs[0].epochs)
     due = evaluation_epochs(specs[0].epochs, specs[0].evaluations)
-    ledger = Ledger(specs)
-    started, evaluating = time.perf_counter(), 0.0
-    for epoch in range(specs[0].epochs + 1):
-        if epoch > 0:
-            course.train(epoch - 1)
-        if epoch in due:
-            # the numbers of the last steps must be there before evaluation is timed
-            begin = settled_time(course)
-            networks = course.shown()
-            latest = [measure_pack(net, shown, course.step(), epoch) for shown in networks]
-            ledger.enter(course, latest)
-            evaluating += time.perf_counter() - begin
-            training = time.perf_counter() - started - evaluating
-            listen(replace(ledger.progress(epoch), training=training, evaluating=evaluating))
-            rows = ledger.going_on()
-            if rows is None:
-                break
-            if len(rows) < len(course.diverged_at()):
-                course.keep(rows.to(course.diverged_at().device))
-    return ledger.closed(course, net.reason)
+    since = time.perf_counter()
+    while now.goes_on:
+        now.epoch += 1
+        if now.epoch > 0:
+            now.course.train(now.epoch - 1)
+        if now.epoch in due:
+            _evaluate(net, now, since)
+            if checkpoints and checkpoints.is_due() and now.goes_on:
+                checkpoints.save(specs, now.state())
+            listen(now.progress())
+            since = time.perf_counter()
+    if checkpoints and checkpoints.half:
+        checkpoints.save(specs, now.state())
+    return now.ledger.closed(now.course, net.reason)
+
+
+def _evaluate(net: Network, now: Training, since: float) -> None:
+    """Measure every run; those that have ended leave the course. since: when training went on."""
+    # the numbers of the last steps must be there before evaluation is timed
+    begin = settled_time(now.course)
+    now.training += begin - since
+    step, ledger = now.course.step(), now.ledger
+    ledger.enter(
+        now.course, [measure_pack(net, shown, step, now.epoch) for shown in now.course.shown()]
+    )
+    rows, held = ledger.going_on(), now.course.diverged_at()
+    if rows is not None and len(rows) < len(held):
+        now.course.keep(rows.to(held.device))
+    now.evaluating += time.perf_counter() - begin
+
+
+def _resumed(net: Network, specs: Sequence[RunSpec], checkpoints: Checkpoints) -> Training | None:
+    """The training where its checkpoint left it, if there is one that fits."""
+    state = checkpoints.load(specs)
+    if state is None:
+        return None
+    try:
+        ledger = Ledger(specs)
+        ledger.restore(state["ledger"])
+        course = start_course(net, [specs[row] for row in ledger.rows])
+        course.restore(state["course"])
+        spent = {name: state[name] for name in ("epoch", "training", "evaluating")}
+        return Training(course, ledger, specs[0].epochs, **spent)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        checkpoints.refuse(f"this checkpoint does not fit its runs ({error})")
+        return None
 
 
 def start_course(net: Network, specs: Sequence[RunSpec]) -> Course:

@@ -71,6 +71,18 @@ def test_modules_are_short_and_say_what_they_know(folder: str) -> None:
         assert path.stem not in {"utils", "util", "helpers", "common", "misc", "manager"}, path
 
 
+def test_nothing_asks_for_the_time_of_day_or_of_a_file() -> None:
+    """A clock that is set back changes nothing; the manifest's date is for people."""
+    asked = ("time.time(", "time_ns(", "_mtime", "_ctime", "getmtime", "datetime.now", "utcnow")
+    found = {
+        f"{folder}/{path.name}"
+        for folder in FOLDERS
+        for path in modules(folder)
+        if any(word in path.read_text(encoding="utf-8") for word in asked)
+    }
+    assert found == {"sweep/launch.py"}
+
+
 def test_every_method_file_is_registered_under_its_own_name() -> None:
     from mtofront.methods import METHODS
 

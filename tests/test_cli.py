@@ -86,6 +86,34 @@ def test_status_counts_runs_by_state(bowls: Path, command) -> None:  # type: ign
     assert code == 0 and "missing" in out
 
 
+def test_a_damaged_records_file_is_one_line_and_missing_runs(bowls: Path, command) -> None:  # type: ignore[no-untyped-def]
+    command("run", str(bowls), "--out", "out")
+    path = next(Path("out/records").glob("*.parquet"))
+    path.write_bytes(path.read_bytes()[:-20])
+    for name in ("status", "report"):
+        code, out, err = command(name, "out")
+        assert code == 0, err
+        line = (
+            f"warning: {path} is damaged or half-written: its runs count as missing; "
+            "`mtofront resume out` trains them again\n"
+        )
+        assert err == line
+        assert "missing" in out or name == "report"
+    code, _, err = command("resume", "out")
+    assert code == 0 and "note: " in err and "trained again" in err
+    assert command("status", "out")[2] == ""
+
+
+def test_a_folder_of_another_format_is_refused_with_a_message(bowls: Path, command) -> None:  # type: ignore[no-untyped-def]
+    command("run", str(bowls), "--out", "out")
+    path = Path("out/manifest.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    for name in ("resume", "status", "report"):
+        code, out, err = command(name, "out")
+        assert code == 2 and out == ""
+        assert "format 99" in err and "Traceback" not in err
+
+
 def test_methods_and_problems_are_listed_with_papers_and_options(command) -> None:  # type: ignore[no-untyped-def]
     code, out, _ = command("methods")
     assert code == 0

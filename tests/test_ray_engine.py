@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -154,6 +156,87 @@ def test_a_sweep_joins_a_cluster_and_leaves_it_running(digits: Path) -> None:
         cluster.terminate()
         cluster.wait(timeout=TIMEOUT)
     pd.testing.assert_frame_equal(sorted_frame(Path("out")), sorted_frame(Path("expected")))
+
+
+@contextlib.contextmanager
+def two_raylets(env: dict[str, str]) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """A cluster of two nodes of one core each: the port to join, and the second node's process."""
+    port = free_port()
+    ray = str(Path(sys.executable).with_name("ray"))
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": env}
+    common = ["--block", "--num-cpus=1"]
+    head = [ray, "start", "--head", *common, "--include-dashboard=false", f"--port={port}"]
+    nodes = [subprocess.Popen(head, **quiet)]  # type: ignore[call-overload]
+    try:
+        wait_for(lambda: is_open(port))
+        second = [ray, "start", *common, f"--address=127.0.0.1:{port}"]
+        nodes.append(subprocess.Popen(second, **quiet))  # type: ignore[call-overload]
+        wait_for(lambda: raylet_of(nodes[1].pid) is not None)
+        yield port, nodes[1]
+    finally:
+        for node in reversed(nodes):
+            node.terminate()
+            node.wait(timeout=TIMEOUT)
+
+
+def raylet_of(node: int) -> int | None:
+    return next((p for p in children(node) if VICTIMS["raylet"] in command_of(p)), None)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_sweep_on_two_raylets_outlives_one_of_them(digits: Path) -> None:
+    env = {**environment(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with two_raylets(env) as (port, second):
+        driver = subprocess.Popen(
+            mtofront("run", "digits.yaml", "--out", "out", "--address", f"127.0.0.1:{port}"),
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_for(lambda: any(VICTIMS["worker"] in command_of(p) for p in children(second.pid)))
+        wait_for(lambda: any(Path("out").glob("records/*.parquet")))
+        raylet = raylet_of(second.pid)
+        assert raylet is not None and driver.poll() is None
+        os.kill(raylet, signal.SIGKILL)
+        _, errors = driver.communicate(timeout=TIMEOUT)
+        assert driver.returncode == 0, errors
+    pd.testing.assert_frame_equal(sorted_frame(Path("out")), sorted_frame(Path("expected")))
+
+
+def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(digits: Path) -> None:
+    changes = ["budget.epochs=40", "budget.evaluations=20", "resources.checkpoint_seconds=0"]
+    settings = [part for change in changes for part in ("--set", change)]
+    driver = subprocess.Popen(
+        mtofront("run", "digits.yaml", "--out", "out", *settings),
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: any(Path("out").glob("records/*.parquet")))
+    wait_for(lambda: any(Path("out").glob("checkpoints/*.ckpt")))
+    driver.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    driver.send_signal(signal.SIGINT)
+    _, errors = driver.communicate(timeout=TIMEOUT)
+    assert driver.returncode == 130, errors
+    assert "are kept" in errors and "Traceback" not in errors
+    done = {path: path.stat().st_mtime_ns for path in Path("out/records").glob("*.parquet")}
+    assert list(Path("out").glob("checkpoints/*.ckpt"))
+    again = subprocess.run(
+        mtofront("resume", "out"), env=environment(), capture_output=True, timeout=TIMEOUT
+    )
+    assert again.returncode == 0, again.stderr
+    assert load("out")["run"].nunique() == 32
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert not list(Path("out").glob("checkpoints/*"))
 
 
 def test_ctrl_c_stops_cleanly_and_resume_goes_on(digits: Path) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mtofront.analysis import load
+from mtofront.analysis import RecordsWarning, load
 from mtofront.sweep import (
     Folder,
     Interrupted,
@@ -24,6 +30,9 @@ from mtofront.sweep import (
     status,
 )
 from mtofront.sweep import folder as folder_module
+from mtofront.sweep import tracker as tracker_module
+from mtofront.sweep.job import News
+from mtofront.sweep.spec import FORMAT
 
 COLUMNS = "run arm method problem seed lr w_bowl1 w_bowl2 step epoch split task measure value"
 
@@ -112,7 +121,12 @@ def test_resume_trains_again_what_is_damaged_and_nothing_else(bowls: Path) -> No
     records[0].write_bytes(records[0].read_bytes()[:100])
     records[1].unlink()
     kept = records[2].stat().st_mtime_ns
-    resume("out")
+    with pytest.warns(RecordsWarning, match="damaged or half-written: its runs count as missing"):
+        load("out")
+    assert status(Folder(Path("out")))["scalarization"]["missing"] > 0
+    outcome = resume("out")
+    assert len(outcome.notices) == 1
+    assert str(records[0]) in outcome.notices[0] and "trained again" in outcome.notices[0]
     assert records[2].stat().st_mtime_ns == kept
     pd.testing.assert_frame_equal(sorted_frame(Path("out")), before)
 
@@ -152,10 +166,10 @@ def test_a_full_disk_stops_the_sweep_with_a_clear_error_and_keeps_what_is_done(
     written: list[object] = []
     real = folder_module.pq.write_table
 
-    def write(table: object, file: object) -> None:
+    def write(table: object, file: object, **options: bool) -> None:
         if len(written) == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
-        written.append(real(table, file))
+        written.append(real(table, file, **options))
 
     monkeypatch.setattr(folder_module.pq, "write_table", write)
     with pytest.raises(StorageError, match="no space left"):
@@ -179,13 +193,94 @@ def test_two_drivers_in_one_folder_are_refused(bowls: Path) -> None:
 
     def listen(tracker: Tracker) -> None:
         if not refusals:
-            with pytest.raises(RequestError, match="another mtofront") as caught:
-                run(config, "out")
-            refusals.append(str(caught.value))
+            for again in (lambda: run(config, "out"), lambda: resume("out")):
+                with pytest.raises(RequestError, match="another mtofront") as caught:
+                    again()
+                assert f"process {os.getpid()} on {platform.node()}" in str(caught.value)
+                refusals.append(str(caught.value))
             assert status(Folder(Path("out")))["scalarization"]["missing"] > 0
 
     run(config, "out", listen=listen)
-    assert len(refusals) == 1
+    assert len(refusals) == 2
+
+
+HOLD = """
+import os, signal, sys
+from mtofront.sweep.folder import Folder, locked
+with locked(Folder(__import__("pathlib").Path("out"))):
+    print("held", flush=True)
+    signal.pause()
+"""
+
+
+def test_a_killed_driver_holds_nothing(bowls: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+    with pytest.raises(RequestError, match=f"process {holder.pid} on "):
+        run(load_config(bowls), "out")
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert run(load_config(bowls), "out").runs == 60
+
+
+@pytest.mark.parametrize("found", [1, 99, None])
+def test_a_folder_of_another_format_is_refused_untouched(bowls: Path, found: int | None) -> None:
+    run(load_config(bowls), "out")
+    path = Path("out/manifest.json")
+    manifest = json.loads(path.read_text())
+    manifest["format"], manifest["versions"]["mtofront"] = found, "7.8.9"
+    path.write_text(json.dumps(manifest))
+    next(Path("out/records").iterdir()).unlink()
+    before = {p: p.stat().st_mtime_ns for p in Path("out").rglob("*")}
+    for request in (
+        lambda: resume("out"),
+        lambda: run(load_config(bowls), "out"),
+        lambda: status(Folder(Path("out"))),
+    ):
+        with pytest.raises(RequestError, match=rf"format {FORMAT}; found format {found}.*7\.8\.9"):
+            request()
+    assert {p: p.stat().st_mtime_ns for p in Path("out").rglob("*")} == before
+
+
+def test_any_damage_to_a_records_file_makes_it_missing_to_all_who_read_it(bowls: Path) -> None:
+    """Whatever byte is hit, the file is refused, or what it says is what it said."""
+    run(load_config(bowls), "out")
+    whole, packs = load("out"), Folder(Path("out")).read_manifest()["packs"]
+    path = Folder(Path("out")).records(0)
+    content, random_ = path.read_bytes(), random.Random(0)
+    refused = 0
+    for _ in range(120):
+        damaged, place = bytearray(content), random_.randrange(len(content))
+        for k in range(place, min(place + random_.choice((1, 1, 16)), len(content))):
+            damaged[k] ^= random_.randrange(1, 256)
+        path.write_bytes(damaged)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            frame = load("out")
+        flaw = Folder(Path("out")).flaws({0: tuple(packs[0])})[0]
+        assert bool(flaw) == bool(told)
+        if told:
+            refused += 1
+            assert len(told) == 1 and "mtofront resume out" in str(told[0].message)
+            frame = pd.concat([whole[whole["run"].isin(packs[0])], frame], ignore_index=True)
+        pd.testing.assert_frame_equal(frame, whole, check_exact=True)
+    assert refused > 80
+
+
+def test_records_of_other_runs_are_told_and_trained_again(bowls: Path) -> None:
+    run(load_config(bowls), "out")
+    before = sorted_frame(Path("out"))
+    folder = Folder(Path("out"))
+    folder.records(0).write_bytes(folder.records(1).read_bytes())
+    outcome = resume("out")
+    assert [str(folder.records(0)) in line for line in outcome.notices] == [True]
+    assert "about other runs" in outcome.notices[0]
+    pd.testing.assert_frame_equal(sorted_frame(Path("out")), before)
 
 
 def test_status_of_a_finished_sweep(bowls: Path) -> None:
@@ -194,3 +289,21 @@ def test_status_of_a_finished_sweep(bowls: Path) -> None:
     assert states["cagrad"] == {"expected": 20, "recorded": 20}
     with pytest.raises(RequestError, match="no sweep"):
         status(Folder(Path("nowhere")))
+
+
+def test_the_time_left_does_not_count_what_checkpoints_had_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(tracker_module.time, "monotonic", lambda: now)
+    manifest = {
+        "packs": [["a"], ["b"]],
+        "runs": {"a": {"arm": "x"}, "b": {"arm": "x"}},
+        "arms": {"x": {"backward_passes_per_step": 1}},
+    }
+    tracker = Tracker(Folder(tmp_path), manifest, [0, 1])
+    tracker.hear(News(0, 1, epoch=8, epochs=10))  # taken up where it was
+    assert tracker.seconds_left() is None
+    now = 110.0
+    tracker.hear(News(0, 1, epoch=9, epochs=10))  # one of twenty epochs in ten seconds
+    assert tracker.seconds_left() == pytest.approx(110.0)  # eleven are left
