@@ -214,7 +214,7 @@ def main() -> None:
     line = np.array(weight_grid("log_odds", 1001, 2, 1e-4))
     two = [
         *(quadratics(scale, line) for scale in (1, 10, 100)),
-        superellipse(0.2, line),
+        superellipse(0.2, np.array(weight_grid("log_odds", 1001, 2))),
         *curves(line),
         *([] if options.skip_digits else [digits()]),
     ]
@@ -223,7 +223,8 @@ def main() -> None:
     )
     three = [
         *(quadratics(scale, plane) for scale in (1, 10, 100)),
-        *(superellipse(power, plane) for power in (0.5, 0.2)),
+        # beyond these weights its losses, and so its units, grow without bound
+        *(superellipse(power, np.array(weight_grid("log_odds", 1200, 3))) for power in (0.5, 0.2)),
     ]
     lattice = weight_grid("lattice", 91, 3)
     for noise in options.noise:

@@ -40,8 +40,11 @@ def inline(work: Work, tell: Tell) -> None:
             raise StorageError(None, news.storage)
 
     try:
-        for number in work.packs:
-            run_pack(str(work.folder.root), number, str(work.home), work.device, watch)
+        packs = list(work.packs)
+        while packs:
+            for number in packs:
+                run_pack(str(work.folder.root), number, str(work.home), work.device, watch)
+            packs = work.grow() if work.grow else []
     except KeyboardInterrupt:
         raise Interrupted(str(work.folder.root)) from None
 
