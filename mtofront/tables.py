@@ -66,10 +66,19 @@ def plan_table(planned: Plan, estimated: Estimate, console: Console) -> None:
             arm.arm, str(arm.runs), str(arm.packs), f"{arm.backward_passes:,}", clock(arm.seconds)
         )
     console.print(table)
+    for name, rounds in planned.rounds.items():
+        first, *later = rounds.sizes
+        sizes = ", ".join(map(str, later)) or "none"
+        console.print(
+            f"{name} searches its weights: {first} vectors first, then rounds of {sizes} where the "
+            "front needs them.",
+            highlight=False,
+        )
     console.print(planned.pack_size.sentence(), highlight=False)
     total = sum(arm.runs for arm in estimated.arms)
+    packs = sum(arm.packs for arm in estimated.arms)
     console.print(
-        f"{total} runs of {planned.steps_per_run} steps in {len(planned.packs)} packs: about "
+        f"{total} runs of {planned.steps_per_run} steps in {packs} packs: about "
         f"{clock(estimated.seconds)} on {estimated.workers} workers. Nothing was started.",
         highlight=False,
     )

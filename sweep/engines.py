@@ -40,8 +40,11 @@ def inline(work: Work, tell: Tell) -> None:
             raise StorageError(None, news.storage)
 
     root, home, every = str(work.folder.root), str(work.home), work.resources.checkpoint_seconds
-    for number in work.packs:
-        run_pack(root, number, home, work.device, every, watch)
+    packs = list(work.packs)
+    while packs:
+        for number in packs:
+            run_pack(root, number, home, work.device, every, watch)
+        packs = work.grow() if work.grow else []
 
 
 def ray(work: Work, tell: Tell) -> None:

@@ -64,7 +64,11 @@ def _arm(planned: Plan, arm: str) -> ArmEstimate:
     seconds = planned.steps_per_run * step + evaluations * evaluation
     runs = planned.arm_runs()[arm]
     return ArmEstimate(
-        arm, runs, len(packs), planned.arm_passes()[arm], seconds * runs / len(largest)
+        arm,
+        runs,
+        planned.arm_packs()[arm],
+        planned.arm_passes()[arm],
+        seconds * runs / len(largest),
     )
 
 

@@ -23,6 +23,7 @@ from .errors import Interrupted, RequestError
 from .folder import Folder, Pack, locked, write_json, write_whole
 from .job import News
 from .planning import Plan, plan
+from .rounds import first_rounds, next_packs, unplanned
 from .spec import FORMAT
 from .tracker import Tracker
 from .work import Work
@@ -88,8 +89,11 @@ def resume(
 def _check_folder(folder: Folder, planned: Plan) -> None:
     """Refuse a folder that holds anything but this experiment, before anything is written."""
     if folder.manifest.exists():
-        known = set(folder.read_manifest()["runs"])
-        if known != set(planned.runs):
+        manifest = folder.read_manifest()
+        known = first_rounds(manifest)
+        asked = {arm: list(rounds.sizes) for arm, rounds in planned.rounds.items()}
+        found = {arm: one["sizes"] for arm, one in manifest.get("searches", {}).items()}
+        if known != set(planned.runs) or asked != found:
             raise RequestError(
                 f"{folder.root}: this folder holds another experiment ({len(known)} runs, "
                 f"{len(known & set(planned.runs))} of them among the {len(planned.runs)} asked "
@@ -110,6 +114,7 @@ def _train(
     address: str | None,
     listen: Callable[[Tracker], None] | None,
 ) -> Outcome:
+    next_packs(folder)  # what a driver that died had no time to plan
     manifest = folder.read_manifest()
     packs: dict[int, Pack] = {n: tuple(runs) for n, runs in enumerate(manifest["packs"])}
     flaws = folder.flaws(packs)
@@ -122,10 +127,17 @@ def _train(
         if listen:
             listen(tracker)
 
+    def grow() -> list[int]:
+        new = next_packs(folder)
+        if new:
+            tracker.extend(folder.read_manifest(), new)
+        return new
+
     if listen:
         listen(tracker)
     if todo:
-        work = Work(folder, todo, resources, Path.cwd(), address)
+        adaptive = any(unplanned(manifest).values())
+        work = Work(folder, todo, resources, Path.cwd(), address, grow if adaptive else None)
         try:
             ENGINES[resources.engine](work, tell)
         except KeyboardInterrupt:  # at any moment, also when a first one is being seen to
@@ -134,7 +146,7 @@ def _train(
             folder.progress.unlink(missing_ok=True)
     return Outcome(
         folder.root,
-        len(manifest["runs"]),
+        sum(tracker.sizes.values()),
         tracker.diverged,
         tracker.failed,
         (*_retrained(folder, flaws), *tracker.notices),
@@ -170,6 +182,18 @@ def _manifest(planned: Plan) -> dict[str, Any]:
         "arms": {arm: _arm(planned, arm) for arm in config.arms},
         "runs": {identity: spec.as_dict() for identity, spec in planned.runs.items()},
         "packs": planned.packs,
+        "pack_limit": planned.pack_size.limit,
+        "searches": {arm: _search(planned, arm) for arm in planned.rounds},
+    }
+
+
+def _search(planned: Plan, arm: str) -> dict[str, Any]:
+    """An adaptive arm: vectors of each round, runs of all rounds, packs of the planned rounds."""
+    packs = [n for n, pack in enumerate(planned.packs) if planned.runs[pack[0]].arm == arm]
+    return {
+        "sizes": planned.rounds[arm].sizes,
+        "runs": planned.arm_runs()[arm],
+        "rounds": [packs],
     }
 
 

@@ -1,4 +1,4 @@
-"""Ray Tune as the engine: one trial trains one pack. The only file that imports Ray."""
+"""Ray Tune as the engine: one trial trains one pack. Only this and `ray_search` import Ray."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ray.tune.experiment import Trial
 
 from .errors import EngineError, Interrupted, RequestError, StorageError
 from .job import News, Tell, run_pack, write_failure
+from .ray_search import PackSearcher
 from .work import Work
 
 WATCH_SECONDS = 5.0
@@ -33,11 +34,17 @@ def train(work: Work, tell: Tell) -> None:
     """
     with _ray(work), _signals(), _watched() as lost:
         news = _Newsreel(work, tell)
+        search = PackSearcher(work.packs, work.grow, news.open) if work.grow else None
         tuner = tune.Tuner(
             tune.with_resources(_trainable(work), _per_pack(work)),
-            param_space={"pack": tune.grid_search(list(work.packs))},
+            # a searcher suggests one pack at a time; all at once is faster where all are known
+            param_space={} if search else {"pack": tune.grid_search(list(work.packs))},
             tune_config=tune.TuneConfig(
-                reuse_actors=True, trial_dirname_creator=_name, trial_name_creator=_name
+                search_alg=search,
+                num_samples=-1 if search else 1,
+                reuse_actors=True,
+                trial_dirname_creator=_name,
+                trial_name_creator=_name,
             ),
             run_config=tune.RunConfig(
                 name="tune",
@@ -62,7 +69,7 @@ def train(work: Work, tell: Tell) -> None:
         )
     if news.storage:
         raise StorageError(None, news.storage)
-    if news.open:
+    if news.open or (search and not search.over):
         raise Interrupted(str(work.folder.root))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .errors import StorageError
 from .folder import Folder, Pack, is_locked, write_json
 from .job import News
+from .rounds import unplanned
 
 SAVE_SECONDS = 1.0
 """How often the list of running packs is written for `status`, at most."""
@@ -30,16 +31,24 @@ class Tracker:
     def __init__(self, folder: Folder, manifest: Mapping[str, Any], todo: Sequence[int]) -> None:
         self.folder = folder
         self.start = time.monotonic()
-        self.sizes = {n: len(runs) for n, runs in enumerate(manifest["packs"])}
-        self.arms = [manifest["runs"][runs[0]]["arm"] for runs in manifest["packs"]]
-        costs = {arm: info["backward_passes_per_step"] for arm, info in manifest["arms"].items()}
-        self.work = {n: self.sizes[n] * costs[self.arms[n]] for n in todo}
+        self.work: dict[int, float] = {}
+        self.extend(manifest, todo)
         self.before = sum(size for n, size in self.sizes.items() if n not in self.work)
         self.latest: dict[int, News] = {}
         self.points: dict[str, list[NDArray[np.float64]]] = {}
         self.untrained: NDArray[np.float64] | None = None
         self._saved = 0.0
         self._resumed = 0.0
+
+    def extend(self, manifest: Mapping[str, Any], todo: Sequence[int]) -> None:
+        """Take in that there are more packs to do."""
+        self.sizes = {n: len(runs) for n, runs in enumerate(manifest["packs"])}
+        self.arms = [manifest["runs"][runs[0]]["arm"] for runs in manifest["packs"]]
+        costs = {arm: info["backward_passes_per_step"] for arm, info in manifest["arms"].items()}
+        self.work |= {n: self.sizes[n] * costs[self.arms[n]] for n in todo}
+        later = unplanned(manifest)
+        self.later = sum(later.values())
+        self.later_work = sum(runs * costs[arm] for arm, runs in later.items())
 
     def hear(self, news: News) -> None:
         """Take in what one pack told."""
@@ -58,8 +67,8 @@ class Tracker:
 
     @property
     def total(self) -> int:
-        """All runs of the sweep."""
-        return sum(self.sizes.values())
+        """All runs of the sweep, later rounds of adaptive arms counted."""
+        return sum(self.sizes.values()) + self.later
 
     @property
     def done(self) -> int:
@@ -99,7 +108,7 @@ class Tracker:
         for number, news in self.latest.items():
             ended = bool(news.done or news.failed)
             done += self.work[number] * (1.0 if ended else news.epoch / news.epochs)
-        return done / sum(self.work.values()) if self.work else 1.0
+        return done / (sum(self.work.values()) + self.later_work) if self.work else 1.0
 
     def seconds_left(self) -> float | None:
         """Time left at the rate so far; None before there is one."""
@@ -119,8 +128,8 @@ class Tracker:
 def status(folder: Folder) -> dict[str, Counter[str]]:
     """arm -> runs that are expected, recorded, running, failed and missing, from the folder.
 
-    Running is what a living driver says; without one nothing runs. Raises RequestError if the
-    folder holds no sweep.
+    Runs of rounds that wait for others are missing too. Running is what a living driver says;
+    without one nothing runs. Raises RequestError if the folder holds no sweep.
     """
     manifest = folder.read_manifest()
     packs: dict[int, Pack] = {n: tuple(runs) for n, runs in enumerate(manifest["packs"])}
@@ -135,6 +144,8 @@ def status(folder: Folder) -> dict[str, Counter[str]]:
         else:
             state = "failed" if number in failed else "missing"
         counts[manifest["runs"][runs[0]]["arm"]].update({"expected": len(runs), state: len(runs)})
+    for arm, later in unplanned(manifest).items():
+        counts[arm].update({"expected": later, "missing": later})
     return counts
 
 
