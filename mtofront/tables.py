@@ -13,7 +13,7 @@ from rich.text import Text
 
 from mtofront.display import clock
 from mtofront.methods import TREATMENTS, Choice, Count, Hyper, Method, Number, Treatment
-from mtofront.problems import Problem
+from mtofront.problems import FAMILIES, Problem
 from mtofront.sweep import Estimate, Plan, passes_per_step
 
 COLOURS = {"beats": "green", "matches": "cyan", "worse": "red", "inconclusive": "yellow"}
@@ -163,16 +163,19 @@ def _hyper(hyper: Hyper) -> str:
 
 
 def problem_rows(problems: Mapping[str, Callable[..., Problem]]) -> list[dict[str, Any]]:
-    """Each problem's name, options with defaults and description."""
+    """Each problem's and family's name, options with defaults and description."""
+    families = [(f"{prefix}:NAME", maker) for prefix, maker in sorted(FAMILIES.items())]
     return [
         {
             "name": name,
             "options": {
-                key: option.default for key, option in inspect.signature(maker).parameters.items()
+                key: option.default
+                for key, option in inspect.signature(maker).parameters.items()
+                if option.default is not option.empty
             },
             "description": inspect.cleandoc(maker.__doc__ or ""),
         }
-        for name, maker in sorted(problems.items())
+        for name, maker in [*sorted(problems.items()), *families]
     ]
 
 

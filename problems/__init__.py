@@ -14,7 +14,9 @@ from .landscape import landscape
 from .linear_bottleneck import linear_bottleneck
 from .multidigits import multidigits
 from .problem import Measure, Problem, ProblemError, Split, Task
+from .pymoo_family import pymoo_problem
 from .quadratics import quadratics
+from .truth import Truth
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {
     "concave": concave,
@@ -25,4 +27,7 @@ PROBLEMS: dict[str, Callable[..., Problem]] = {
 }
 """Registry: the key a config names -> what makes the problem; its keywords are the options."""
 
-__all__ = ["PROBLEMS", "Measure", "Problem", "ProblemError", "Split", "Task"]
+FAMILIES: dict[str, Callable[..., Problem]] = {"pymoo": pymoo_problem}
+"""The prefix in a config's prefix:NAME -> what makes the problem of a name and its options."""
+
+__all__ = ["FAMILIES", "PROBLEMS", "Measure", "Problem", "ProblemError", "Split", "Task", "Truth"]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .problem import Problem, Split, Task
+from .truth import truth_of
 
 
 class Place(nn.Module):
@@ -34,4 +35,7 @@ def concave() -> Problem:
     """
     row = torch.zeros(1, dtype=torch.float64)
     split = Split(row, (row + 1, row - 1))
-    return Problem("concave", (Task("right", _dip), Task("left", _dip)), split, split, split, Place)
+    places = torch.linspace(-1, 1, 2001, dtype=torch.float64)
+    front = torch.stack([1 - torch.exp(-(places - side).square()) for side in (1, -1)], dim=1)
+    tasks = Task("right", _dip), Task("left", _dip)
+    return Problem("concave", tasks, split, split, split, Place, truth=truth_of(front))

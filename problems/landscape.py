@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from .problem import Problem, Split, Task
+from .truth import Truth
 
 START = (0.5, -3.0)
 FLOOR = 5e-6
@@ -51,7 +54,15 @@ def landscape(rows: int = 1000) -> Problem:
         raise ValueError(f"landscape needs rows >= 1; found {rows}")
     tasks = Task("first", _first), Task("second", _second)
     train, single = _empty(rows), _empty(1)
-    return Problem("landscape", tasks, train, single, single, Walker)
+    return Problem("landscape", tasks, train, single, single, Walker, truth=_truth())
+
+
+def _truth() -> Truth:
+    """Both floors together; hypervolume counts from the losses at the start."""
+    seen, row = torch.tensor([START], dtype=torch.float64), torch.zeros(1)
+    start = torch.stack([_first(seen, row), _second(seen, row)])
+    floors = math.log(FLOOR) * torch.tensor([20, 25], dtype=torch.float64)
+    return Truth(floors.unsqueeze(0), start, float((start - floors).prod()))
 
 
 def _empty(rows: int) -> Split:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .problem import Problem, Split, Task
+from .truth import Truth, truth_of
 
 TASKS = 3
 
@@ -50,10 +51,32 @@ def linear_bottleneck(cosines: Sequence[float] = (-0.3, -0.3, -0.3), width: int 
             f"linear_bottleneck needs three cosines and width >= 1; found {cosines=}, {width=}"
         )
     rows = math.sqrt(TASKS) * torch.eye(TASKS, dtype=torch.float64)  # whitened: XᵀX / 3 = I
-    targets = rows @ _directions(cosines).mT
+    directions = _directions(cosines)
+    targets = rows @ directions.mT
     split = Split(rows, tuple(targets.mT.contiguous()))
     named = tuple(Task(f"task{t + 1}", nn.functional.mse_loss) for t in range(TASKS))
-    return Problem("linear_bottleneck", named, split, split, split, model=lambda: Bottleneck(width))
+    truth = _truth(directions, width)
+    model = lambda: Bottleneck(width)  # noqa: E731
+    return Problem("linear_bottleneck", named, split, split, split, model, truth=truth)
+
+
+def _truth(directions: Tensor, width: int) -> Truth:
+    """The front, from trunks all over the sphere; one that serves all tasks loses nothing.
+
+    A trunk of two misses what is orthogonal to both of its features.
+    """
+    if width >= TASKS:
+        nothing = torch.zeros(1, TASKS, dtype=torch.float64)
+        return Truth(nothing, torch.ones(TASKS, dtype=torch.float64), 1.0)
+    angle, height = torch.meshgrid(
+        torch.linspace(0, math.pi, 201, dtype=torch.float64)[:-1],  # u and −u are one trunk
+        torch.linspace(-1, 1, 101, dtype=torch.float64),
+        indexing="ij",
+    )
+    radius = (1 - height.square()).sqrt()
+    units = torch.stack([radius * angle.cos(), radius * angle.sin(), height], dim=-1)
+    seen = (torch.cat([units.view(-1, TASKS), directions]) @ directions.mT).square()
+    return truth_of(1 - seen if width == 1 else seen)
 
 
 def _directions(cosines: Sequence[float]) -> Tensor:

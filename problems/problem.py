@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from .truth import Truth
+
 Measure = Callable[[Tensor, Tensor], Tensor]
 """(output (B, ...), target (B, ...)) -> scalar, a mean over the B rows, smaller is better."""
 
@@ -50,6 +52,7 @@ class Problem:
         many runs at once, and in long trainings repeats the operations of one call.
     features: the submodule whose output is the shared representation, for methods that look at
         gradients there; found by itself where shared parameters lie in modules of their own.
+    truth: the true front, where it is known; the test split's losses are what it speaks of.
 
     Raises ProblemError if names, lengths or splits do not fit together.
     """
@@ -61,6 +64,7 @@ class Problem:
     test: Split
     model: Callable[[], nn.Module]
     features: str | None = None
+    truth: Truth | None = None
 
     def __post_init__(self) -> None:
         names = [task.name for task in self.tasks]

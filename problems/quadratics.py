@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .problem import Measure, Problem, Split, Task
+from .truth import Truth, simplex_grid, truth_of
 
 
 class Point(nn.Module):
@@ -52,4 +53,14 @@ def quadratics(tasks: int = 2, scale: float = 10.0, noise: float = 0.1, rows: in
         return Split(disturbance, tuple(centre.expand(rows, 2) for centre in centres))
 
     named = tuple(Task(f"bowl{i + 1}", _bowl(scale**i)) for i in range(tasks))
-    return Problem("quadratics", named, split(), split(), split(), model=lambda: Point(tasks))
+    train, val, test = split(), split(), split()
+    truth = _truth(centres, scale, test.inputs)
+    return Problem("quadratics", named, train, val, test, lambda: Point(tasks), truth=truth)
+
+
+def _truth(centres: Tensor, scale: float, disturbance: Tensor) -> Truth:
+    """All points between the centres, whose losses the disturbance raises by its variance."""
+    places = simplex_grid(len(centres)) @ centres
+    variance = (disturbance - disturbance.mean(dim=0)).square().sum(dim=1).mean()
+    scales = scale ** torch.arange(len(centres), dtype=torch.float64)
+    return truth_of(scales * (torch.cdist(places, centres).square() + variance))

@@ -8,11 +8,11 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from mtofront.problems import PROBLEMS, Problem, ProblemError, Split
+from mtofront.problems import FAMILIES, PROBLEMS, Problem, ProblemError, Split
 
 from .config import Config
 from .document import nearest
@@ -81,6 +81,8 @@ def _maker(name: str) -> Callable[..., Problem]:
             )
         return PROBLEMS[name]
     module_name, _, attribute = name.partition(":")
+    if module_name in FAMILIES:
+        return partial(FAMILIES[module_name], attribute)
     here = str(Path.cwd())
     if here not in sys.path:  # an installed command does not look in the working folder by itself
         sys.path.insert(0, here)
