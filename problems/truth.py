@@ -10,6 +10,8 @@ import moocore
 import torch
 from torch import Tensor
 
+LINE = 2001
+"""Points of a front of two tasks."""
 MARGIN = 1.1
 """A reference point lies this share of the front's range beyond its best values."""
 
@@ -30,7 +32,7 @@ class Truth:
     def hypervolume(self) -> float:
         """The best hypervolume: the closed form, or what the front's points reach together.
 
-        Points miss the gaps between them; with 1,000 on a line that is about 1 part in 1,000.
+        Points miss the gaps between them: up to 0.1 % for two tasks, 0.5 % for three.
         """
         if self.volume is not None:
             return self.volume
@@ -50,12 +52,12 @@ def truth_of(points: Tensor, volume: Callable[[Tensor], float] | None = None) ->
     return Truth(kept, reference, volume(reference) if volume else None)
 
 
-def simplex_grid(tasks: int, least: int = 2000) -> Tensor:
-    """Evenly spread vectors (n, T), non-negative with sum 1; at least so many."""
+def simplex_grid(tasks: int, least: int = 5000) -> Tensor:
+    """Evenly spread vectors (n, T), non-negative with sum 1; from three tasks on, so many."""
     from pymoo.util.ref_dirs import get_reference_directions
 
     if tasks == 2:
-        first = torch.linspace(0, 1, least, dtype=torch.float64)
+        first = torch.linspace(0, 1, LINE, dtype=torch.float64)
         return torch.stack([first, 1 - first], dim=1)
     parts, count = 1, tasks
     while count < least:  # the number of ways to divide so many parts among the tasks
