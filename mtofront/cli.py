@@ -27,6 +27,7 @@ from mtofront.analysis import (
     verdict_rows,
     write_report,
 )
+from mtofront.checks import check_facts, check_table
 from mtofront.display import watching
 from mtofront.methods import METHODS
 from mtofront.problems import PROBLEMS, ProblemError
@@ -38,7 +39,9 @@ from mtofront.sweep import (
     RequestError,
     Tracker,
     estimate,
+    examine,
     load_config,
+    named_problem,
     plan,
     status,
 )
@@ -171,6 +174,26 @@ def problems(as_json: AsJson = False) -> None:
         print(json.dumps(problem_rows(PROBLEMS)))
     else:
         problem_table(PROBLEMS, Console())
+
+
+@app.command(epilog="Example: mtofront check multidigits --set offset=3")
+def check(
+    problem: Annotated[
+        str,
+        typer.Argument(metavar="PROBLEM", help="a registry key, module:callable, or a config file"),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="an option of the problem"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whether a problem can be trained, and what is in it. Nothing is trained or written."""
+    examined = examine(named_problem(problem, settings or ()))
+    if as_json:
+        print(json.dumps(check_facts(examined)))
+    else:
+        check_table(examined, Console())
 
 
 def _train_and_report(train: Callable[[Callable[[Tracker], None]], Outcome], as_json: bool) -> None:

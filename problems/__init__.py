@@ -10,6 +10,7 @@ One's own problem is any callable that returns a `Problem`; a config names it `m
 from collections.abc import Callable
 
 from .concave import concave
+from .data_checks import Overlap, refuse_bad_data
 from .landscape import landscape
 from .linear_bottleneck import linear_bottleneck
 from .multidigits import multidigits
@@ -30,4 +31,15 @@ PROBLEMS: dict[str, Callable[..., Problem]] = {
 FAMILIES: dict[str, Callable[..., Problem]] = {"pymoo": pymoo_problem}
 """The prefix in a config's prefix:NAME -> what makes the problem of a name and its options."""
 
-__all__ = ["FAMILIES", "PROBLEMS", "Measure", "Problem", "ProblemError", "Split", "Task", "Truth"]
+__all__ = [
+    "FAMILIES",
+    "PROBLEMS",
+    "Measure",
+    "Overlap",
+    "Problem",
+    "ProblemError",
+    "Split",
+    "Task",
+    "Truth",
+    "refuse_bad_data",
+]

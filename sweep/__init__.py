@@ -12,9 +12,11 @@ from .config import Config, load_config
 from .costs import mean_passes_per_step, passes_per_step
 from .errors import EngineError, Interrupted, RequestError, StorageError
 from .estimate import Estimate, estimate
+from .examine import Examination, examine
 from .folder import Folder
 from .launch import Outcome, resume, run
 from .planning import Plan, plan
+from .provide import named_problem
 from .spec import RunSpec
 from .tracker import Tracker, status
 
@@ -22,6 +24,7 @@ __all__ = [
     "Config",
     "EngineError",
     "Estimate",
+    "Examination",
     "Folder",
     "Interrupted",
     "Outcome",
@@ -31,8 +34,10 @@ __all__ = [
     "StorageError",
     "Tracker",
     "estimate",
+    "examine",
     "load_config",
     "mean_passes_per_step",
+    "named_problem",
     "passes_per_step",
     "plan",
     "resume",

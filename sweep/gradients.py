@@ -10,7 +10,8 @@ from torch import Tensor
 from mtofront.methods import Signals, State, evidence_of, from_losses, updated
 from mtofront.problems import Split
 
-from .network import Network, Sharing, Tensors
+from .network import Network, Tensors
+from .sharing import Sharing
 from .stages import Answered, Rule, Tell, Told, tell
 
 

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,8 @@ def run(
             text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
             write_whole(folder.config, lambda file: file.write(text.encode()))
             write_json(folder.manifest, _manifest(planned))
-        return _train(folder, config.resources, address, listen)
+        outcome = _train(folder, config.resources, address, listen)
+    return replace(outcome, notices=(*planned.notes, *outcome.notices))
 
 
 def resume(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from mtofront.problems import Problem, ProblemError, Split
+from mtofront.problems import Problem, Split
 
 from .features import Representation, representation
 from .lowering import PackedLayers
 from .precision import narrowed, widened
+from .sharing import Sharing, first_rows, sharing_of
 from .spec import RunSpec
 from .streams import stream
 
@@ -24,24 +25,6 @@ Outputs = tuple[Tensor, ...]
 Seeds = Tensor
 """(N,) int64, one a run."""
 Measured = Callable[..., Outputs]
-
-
-@dataclass(frozen=True)
-class Sharing:
-    """Names of the parameters by who uses them.
-
-    shared: two or more tasks. heads: for each task, those it uses alone.
-    last: those of the last shared layer, in the order in which the module registers them.
-    """
-
-    shared: tuple[str, ...]
-    heads: tuple[tuple[str, ...], ...]
-    last: tuple[str, ...]
-
-    @property
-    def trained(self) -> tuple[str, ...]:
-        """All parameters that some task uses, without repetition."""
-        return (*self.shared, *(name for head in self.heads for name in head))
 
 
 @dataclass(frozen=True)
@@ -206,14 +189,14 @@ def stacked_state(problem: Problem, specs: Sequence[RunSpec]) -> tuple[Tensors, 
 def network(problem: Problem, spec: RunSpec) -> Network:
     """The problem's network, examined: which parameters are shared, and whether it can be batched.
 
-    Raises ProblemError if outputs do not fit the tasks, a loss is no scalar, or nothing is shared.
+    Raises ProblemError if outputs or losses do not fit the tasks, or a task shares nothing.
     """
     module = fresh_module(problem, spec)
-    sharing = _sharing(problem, module)
-    reason = _why_not_batched(problem, module, sharing, spec.precision)
+    sharing = sharing_of(problem, module)
+    reason = why_not_batched(problem, module, sharing, spec.precision)
     at_features = spec.treatment.get("level") == "features"
     features = (
-        representation(problem, module, sharing.shared, _first_rows(problem))
+        representation(problem, module, sharing.shared, first_rows(problem))
         if at_features
         else None
     )
@@ -223,69 +206,9 @@ def network(problem: Problem, spec: RunSpec) -> Network:
     )
 
 
-def _first_rows(problem: Problem, rows: int = 2) -> Split:
-    train = problem.train
-    return Split(train.inputs[:rows], tuple(target[:rows] for target in train.targets))
-
-
-def _task_losses(problem: Problem, module: nn.Module) -> list[Tensor]:
-    split = _first_rows(problem)
-    outputs = module(split.inputs)
-    if not isinstance(outputs, Sequence) or len(outputs) != len(problem.tasks):
-        found = len(outputs) if isinstance(outputs, Sequence) else type(outputs).__name__
-        raise ProblemError(
-            f"problem {problem.name!r}: forward must return a sequence with one output a task "
-            f"({len(problem.tasks)}); found {found}"
-        )
-    losses = []
-    for task, output, target in zip(problem.tasks, outputs, split.targets, strict=True):
-        loss = task.loss(output, target)
-        if loss.ndim or not loss.requires_grad:
-            raise ProblemError(
-                f"problem {problem.name!r}, task {task.name!r}: the loss must be a scalar that "
-                f"depends on the parameters; found shape {tuple(loss.shape)}, "
-                f"requires_grad={loss.requires_grad}"
-            )
-        losses.append(loss)
-    return losses
-
-
-def _sharing(problem: Problem, module: nn.Module) -> Sharing:
-    """Who uses which parameter, read off the gradients of one small minibatch."""
-    module.eval()
-    params = dict(module.named_parameters())
-    users: Mapping[str, set[int]] = {name: set() for name in params}
-    for task, loss in enumerate(_task_losses(problem, module)):
-        grads = torch.autograd.grad(
-            loss, list(params.values()), retain_graph=True, allow_unused=True
-        )
-        for name, grad in zip(params, grads, strict=True):
-            if grad is not None:
-                users[name].add(task)
-    enough = min(2, len(problem.tasks))
-    shared = tuple(name for name, who in users.items() if len(who) >= enough)
-    if not shared:
-        raise ProblemError(
-            f"problem {problem.name!r}: at least one parameter must be shared by two tasks; every "
-            "parameter is used by one task or none. Give the network a common trunk"
-        )
-    heads = tuple(
-        tuple(n for n, who in users.items() if who == {task} and n not in shared)
-        for task in range(len(problem.tasks))
-    )
-    return Sharing(shared, heads, _last_layer(params, shared))
-
-
-def _last_layer(params: Mapping[str, Tensor], shared: Sequence[str]) -> tuple[str, ...]:
-    """Shared parameters of the last module that holds a shared weight matrix (or any, if none)."""
-    matrices = [name for name in shared if params[name].ndim >= 2] or list(shared)
-    owner = matrices[-1].rpartition(".")[0]
-    return tuple(name for name in shared if name.rpartition(".")[0] == owner)
-
-
 def _lowered_layers(problem: Problem, module: nn.Module) -> tuple[bool, bool]:
     """Whether the network has layers with a hand-batched form, and whether it draws numbers."""
-    rows = _first_rows(problem)
+    rows = first_rows(problem)
     module.train()
     state = {name: value.clone() for name, value in module.state_dict().items()}
     seed = torch.zeros((), dtype=torch.int64, device=rows.inputs.device)
@@ -296,10 +219,12 @@ def _lowered_layers(problem: Problem, module: nn.Module) -> tuple[bool, bool]:
     return layers.used, layers.draws
 
 
-def _why_not_batched(problem: Problem, module: nn.Module, sharing: Sharing, precision: str) -> str:
+def why_not_batched(
+    problem: Problem, module: nn.Module, sharing: Sharing, precision: str = "float32"
+) -> str:
     """Empty if two copies train as one batched computation; else the first obstacle."""
     params, buffers = stack_module_state([module, module])
-    rows = _first_rows(problem)
+    rows = first_rows(problem)
     device = rows.inputs.device
     split = Split(torch.stack([rows.inputs] * 2), tuple(torch.stack([t] * 2) for t in rows.targets))
     trial = Network(problem, module, sharing, True, "", None, True, True, precision)

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from mtofront.methods import Choice, Count, Treatment, method_named
-from mtofront.problems import Problem
+from mtofront.problems import Problem, ProblemError
 
 from .arms import Trial, arm_method, arm_passes_per_step, arm_search, arm_trials
 from .config import Config
 from .costs import mean_passes_per_step
+from .examine import admit
 from .packsize import PackSize, fitting_pack
 from .provide import placed_problem, provide
 from .searches import Search
@@ -43,6 +44,7 @@ class Plan:
     """runs: id -> spec, in the order of the config. packs: ids that train together.
 
     pack_size: how large they may be, and why. rounds: adaptive arm -> what comes later.
+    notes: on the problem, what may be a mistake of the user's.
     """
 
     config: Config
@@ -52,6 +54,7 @@ class Plan:
     steps_per_run: int
     pack_size: PackSize
     rounds: Mapping[str, Rounds]
+    notes: tuple[str, ...] = ()
 
     def all_specs(self) -> list[RunSpec]:
         """Every run, also those of later rounds; their weights stand for others."""
@@ -84,9 +87,11 @@ class Plan:
 def plan(config: Config) -> Plan:
     """Every run of a config and the packs they train in; nothing is started.
 
-    Raises RequestError for wrong arms, weights, hyper-parameters or an unknown problem.
+    Raises RequestError for wrong arms, weights, hyper-parameters an unknown problem, or
+    one that cannot be trained.
     """
     problem = provide(config)
+    notes = _admitted(config, problem)
     tasks = len(problem.tasks)
     _check_report(config, problem)
     settings = arm_settings(config, tasks)
@@ -109,7 +114,15 @@ def plan(config: Config) -> Plan:
         for arm in config.arms
         if (search := arm_search(config, arm, tasks))
     }
-    return Plan(config, names, runs, packed(runs, size.limit), steps, size, rounds)
+    return Plan(config, names, runs, packed(runs, size.limit), steps, size, rounds, notes)
+
+
+def _admitted(config: Config, problem: Problem) -> tuple[str, ...]:
+    """Notes on a problem that may be trained; RequestError with the config's line if not."""
+    try:
+        return admit(problem)
+    except ProblemError as error:
+        raise config.error(("problem",), str(error)) from error
 
 
 def _rounds(

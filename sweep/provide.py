@@ -6,7 +6,7 @@ import importlib
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import Any
 
 from mtofront.problems import FAMILIES, PROBLEMS, Problem, ProblemError, Split
 
-from .config import Config
-from .document import nearest
+from .config import Config, load_config
+from .document import Document, nearest, with_settings
+from .errors import RequestError
 
 
 def provide(config: Config) -> Problem:
@@ -30,6 +31,20 @@ def provide(config: Config) -> Problem:
     except (TypeError, ValueError) as error:
         place = ("problem_options",) if config.problem_options else ("problem",)
         raise config.error(place, f"{config.problem} cannot be made: {error}") from error
+
+
+def named_problem(name: str, settings: Iterable[str]) -> Problem:
+    """The problem of a name, or the one that a config file names, with KEY=VALUE options.
+
+    Raises RequestError if there is none or it cannot be made.
+    """
+    if Path(name).suffix in (".yaml", ".yml"):
+        return provide(load_config(Path(name), [f"problem_options.{one}" for one in settings]))
+    options = with_settings(Document(name, {}, {}), settings).values
+    try:
+        return make_problem(name, options)
+    except (LookupError, ImportError, TypeError, ValueError) as error:
+        raise RequestError(str(error.args[0] if error.args else error)) from error
 
 
 def make_problem(name: str, options: Mapping[str, Any]) -> Problem:

@@ -12,7 +12,8 @@ from torch import Tensor
 from mtofront.methods import Method, Treatment, Values, from_losses, gramian_of, mean_of, treated
 from mtofront.problems import Split
 
-from .network import Network, Outputs, Sharing, Tensors
+from .network import Network, Outputs, Tensors
+from .sharing import Sharing
 
 
 @dataclass(frozen=True)
