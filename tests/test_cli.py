@@ -123,7 +123,10 @@ def test_methods_and_problems_are_listed_with_papers_and_options(command) -> Non
     assert {row["name"] for row in rows} == set(METHODS)
     out = command("problems")[1]
     assert all(name in out for name in PROBLEMS)
-    assert {row["name"] for row in json.loads(command("problems", "--json")[1])} == set(PROBLEMS)
+    assert {row["name"] for row in json.loads(command("problems", "--json")[1])} == {
+        *PROBLEMS,
+        "pymoo:NAME",
+    }
 
 
 @pytest.mark.parametrize(

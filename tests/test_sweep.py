@@ -44,7 +44,7 @@ from dataclasses import replace
 def problem(broken=False) -> Problem:
     base = PROBLEMS["quadratics"]()
     def loss(output, target):
-        if broken:
+        if broken and len(output) == 16:  # a minibatch, not what is tried before
             raise RuntimeError("the loss is broken")
         value = (output - target).square().mean()
         return torch.where(value > 100, torch.nan, value)
