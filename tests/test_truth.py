@@ -26,7 +26,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def searched(problem: Problem, starts: int = 30, steps: int = 150) -> NDArray[np.float64]:
+def searched(problem: Problem, starts: int = 24, steps: int = 120) -> NDArray[np.float64]:
     """Test losses (n, T) along gradient descents from many starts, with random weights."""
     draw = np.random.default_rng(0)
     found = []
@@ -62,7 +62,7 @@ def test_no_search_finds_anything_beyond_a_true_front(name: str, options: dict[s
     found = moocore.filter_dominated(searched(problem))
     spread = np.abs(reference - front.min(axis=0))
     ahead = ((front[None] - found[:, None]) / spread).min(axis=2).max()
-    assert ahead < 1e-3  # a front is given by points, with gaps between them
+    assert ahead < 3e-3  # a front is given by points, with gaps between them
     together = moocore.hypervolume(np.concatenate([front, found]), ref=reference)
     assert together <= truth.hypervolume * 1.005
 
@@ -72,7 +72,7 @@ def test_gradient_descent_comes_close_to_a_true_front(name: str, options: dict[s
     problem = PROBLEMS[name](**options)
     assert problem.truth is not None
     front, reference = problem.truth.front.numpy(), problem.truth.reference.numpy()
-    found = searched(problem)[149::150]  # where each descent ended
+    found = searched(problem)[119::120]  # where each descent ended
     away = np.abs((front[None] - found[:, None]) / (reference - front.min(axis=0)))
     assert np.median(away.max(axis=2).min(axis=1)) < 0.03
 
