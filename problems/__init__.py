@@ -10,7 +10,7 @@ One's own problem is any callable that returns a `Problem`; a config names it `m
 from collections.abc import Callable
 
 from .concave import concave
-from .data_checks import Overlap, refuse_bad_data
+from .data_checks import Overlap, refuse_bad_data, unfinite_rows
 from .landscape import landscape
 from .linear_bottleneck import linear_bottleneck
 from .multidigits import multidigits
@@ -42,4 +42,5 @@ __all__ = [
     "Task",
     "Truth",
     "refuse_bad_data",
+    "unfinite_rows",
 ]

@@ -11,7 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtofront.problems import Overlap, Problem, ProblemError, Split, Task, refuse_bad_data
+from mtofront.problems import (
+    Overlap,
+    Problem,
+    ProblemError,
+    Split,
+    Task,
+    refuse_bad_data,
+    unfinite_rows,
+)
 
 from .network import why_not_batched
 from .sharing import Sharing, first_rows, loss_of, outputs_of, said, sharing_of
@@ -117,12 +125,13 @@ def _measured(
 
 
 def _rows(split: Split, glimpse: int | None) -> Tensor:
-    """Numbers of the rows to look at: all, or the first ones and one of each label beyond."""
+    """Numbers of the rows to look at: all, or the first, one of each label and a bad one."""
     count = len(split)
     if glimpse is None or count <= glimpse:
         return torch.arange(count)
     chosen = [np.arange(glimpse)]
     for target in split.targets:
+        chosen.append(unfinite_rows(target)[:1].numpy())
         if target.ndim == 1 and not target.is_floating_point():
             labels, first = np.unique(target.cpu().numpy(), return_index=True)
             if len(labels) <= glimpse:
@@ -186,7 +195,10 @@ def _wrong(problem: Problem, task: Task, output: Tensor, target: Tensor, name: s
                 f"network's output ({reason})"
             )
         return reason
-    return "" if torch.isfinite(loss) else f"the loss is NaN or infinite ({loss.item()})"
+    if torch.isfinite(loss):
+        return ""
+    held = "; its target holds NaN or infinity" if len(unfinite_rows(target.unsqueeze(0))) else ""
+    return f"the loss is NaN or infinite ({loss.item()}){held}"
 
 
 def _part(split: Split, rows: Tensor) -> Split:

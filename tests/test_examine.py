@@ -19,6 +19,7 @@ from mtofront.sweep import RequestError, examine, load_config, named_problem, pl
 from mtofront.sweep.examine import GLIMPSE, admit
 
 ROWS = 600
+KNOWN = ("concave", "landscape", "linear_bottleneck", "multidigits", "quadratics")
 HEAD = """\
 name: mine
 budget: {epochs: 1, batch_size: 16}
@@ -95,7 +96,9 @@ def test_a_rare_label_far_down_is_found_before_a_sweep_too() -> None:
 def test_numbers_that_are_not_finite_are_named() -> None:
     with pytest.raises(ProblemError, match=r"split 'test', inputs: .* in 1 rows, .* row 12"):
         admit(problem(test=with_row(rows(2), 12, 0, float("nan"))))
-    with pytest.raises(ProblemError, match=r"split 'val', task 'level', target: .* row 5"):
+    with pytest.raises(
+        ProblemError, match=r"task 'level', split 'val', row 5: .*its target holds NaN"
+    ):
         admit(problem(val=with_row(rows(1), 5, 1, float("inf"))))
 
 
@@ -201,8 +204,8 @@ def test_rows_that_splits_share_are_counted_and_a_split_within_another_refused()
     )
 
 
-@pytest.mark.parametrize("name", sorted(PROBLEMS))
-def test_every_problem_of_the_registry_passes_without_a_note(name: str) -> None:
+@pytest.mark.parametrize("name", KNOWN)
+def test_problems_that_need_no_download_pass_without_a_note(name: str) -> None:
     assert examine(PROBLEMS[name]()).notes == ()
 
 

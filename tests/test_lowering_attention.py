@@ -296,7 +296,7 @@ def test_gradient_methods_find_in_a_pack_what_they_find_run_by_run(
     treatment = {} if level == "parameters" else {"level": level}
     specs = [replace(run, treatment=treatment) for run in runs_of(method, 3)]
     pack = train_pack(problem, specs)
-    monkeypatch.setattr(network_file, "_why_not_batched", lambda *_: "so that it is not")
+    monkeypatch.setattr(network_file, "why_not_batched", lambda *_: "so that it is not")
     one_by_one = train_pack(problem, specs)
     assert (pack.notice, one_by_one.notice) == ("", "so that it is not")
     np.testing.assert_allclose(final_losses(pack), final_losses(one_by_one), rtol=0, atol=1e-10)
