@@ -117,16 +117,17 @@ def plan_(config: ConfigFile, settings: Overrides = None, as_json: AsJson = Fals
 
 @app.command(name="status", epilog="Example: mtofront status results/quickstart")
 def status_(directory: SweepFolder, as_json: AsJson = False) -> None:
-    """Expected, done, running, diverged, failed and missing runs, for each arm."""
+    """Expected, done, running, stopped, diverged, failed and missing runs, for each arm."""
     counts = status(Folder(directory))
-    diverged = dict(coverage(directory).set_index("arm")["diverged"])
+    ended = coverage(directory).set_index("arm")[["stopped", "diverged"]].T.to_dict()
     rows = [
         {
             "arm": arm,
             "expected": count["expected"],
-            "done": count["recorded"] - int(diverged.get(arm, 0)),
+            "done": count["recorded"] - sum(ended[arm].values()),
             "running": count["running"],
-            "diverged": int(diverged.get(arm, 0)),
+            "stopped": ended[arm]["stopped"],
+            "diverged": ended[arm]["diverged"],
             "failed": count["failed"],
             "missing": count["missing"],
         }

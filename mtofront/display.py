@@ -56,6 +56,8 @@ class Display:
             f"{tracker.running} running",
             f"{tracker.diverged} diverged",
         ]
+        if tracker.stopped:
+            facts.append(f"{tracker.stopped} stopped")
         if tracker.failed:
             facts.append(f"{sum(tracker.sizes[n] for n in tracker.failed)} failed")
         facts.append(f"{clock(left)} left" if left is not None else "starting")

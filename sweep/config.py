@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
@@ -109,6 +110,27 @@ class Tuning(Section):
     runs_per_arm: Literal["equal", "equal_backward_passes", "as_given"] = "equal"
 
 
+class Scheduler(Section):
+    """Which runs are stopped early; see `halving`. A name alone will do.
+
+    rungs: shares of the epochs after which an arm's runs of one seed are compared. keep: the share
+    of them that goes on at each.
+    """
+
+    name: Literal["front_halving"]
+    rungs: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.2, 0.4)
+    keep: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    @field_validator("rungs")
+    @classmethod
+    def _ascending(cls, rungs: tuple[float, ...]) -> tuple[float, ...]:
+        if not rungs:
+            raise ValueError("at least one rung is needed; found an empty list")
+        if list(rungs) != sorted(rungs):
+            raise ValueError(f"rungs must ascend; found {list(rungs)}")
+        return _distinct(rungs, "rung")
+
+
 class Resources(Section):
     """What the sweep may use. pack: runs trained side by side. cpus: all unless given.
 
@@ -144,6 +166,7 @@ class Config(Section):
     seeds: tuple[int, ...]
     arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     tuning: Tuning = Tuning()
+    scheduler: Scheduler | None = None
     resources: Resources = Resources()
     report: Report = Report()
     _document: Document | None = PrivateAttr(default=None)
@@ -168,6 +191,11 @@ class Config(Section):
         if not seeds:
             raise ValueError("at least one seed is needed; found an empty list")
         return _distinct(seeds, "seed")
+
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _named_scheduler(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
     @field_validator("arms", mode="before")
     @classmethod
@@ -239,5 +267,6 @@ def _fields_at(place: Place) -> list[str]:
     """The fields that the section at `place` has."""
     section: Any = Config
     for part in place:
-        section = section.model_fields[str(part)].annotation
+        found = section.model_fields[str(part)].annotation
+        section = next((one for one in get_args(found) if one is not NoneType), found)
     return list(section.model_fields)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import StorageError
@@ -38,10 +39,28 @@ def inline(work: Work, tell: Tell) -> None:
         tell(news)
         if news.storage:
             raise StorageError(None, news.storage)
+        if work.rungs:
+            work.rungs.hear(news)
 
     root, home, every = str(work.folder.root), str(work.home), work.resources.checkpoint_seconds
-    for number in work.packs:
-        run_pack(root, number, home, work.device, every, watch)
+    waiting: set[int] = set()
+    for number in _in_turn(work, waiting):
+        if run_pack(root, number, home, work.device, every, watch):
+            waiting.add(number)
+
+
+def _in_turn(work: Work, waiting: set[int]) -> Iterator[int]:
+    """Every pack; and as soon as they may go on, those that wait at a rung, which are left out."""
+    fresh = deque(work.packs)
+    while True:
+        ready = next((n for n in sorted(waiting) if work.rungs and work.rungs.may_go_on(n)), None)
+        if ready is not None:
+            waiting.discard(ready)
+            yield ready
+        elif fresh:
+            yield fresh.popleft()
+        else:
+            return
 
 
 def ray(work: Work, tell: Tell) -> None:

@@ -23,6 +23,7 @@ from .errors import Interrupted, RequestError
 from .folder import Folder, Pack, locked, write_json, write_whole
 from .job import News
 from .planning import Plan, plan
+from .rungs import Rungs
 from .spec import FORMAT
 from .tracker import Tracker
 from .work import Work
@@ -125,7 +126,8 @@ def _train(
     if listen:
         listen(tracker)
     if todo:
-        work = Work(folder, todo, resources, Path.cwd(), address)
+        rungs = Rungs(folder, manifest, todo) if _is_scheduled(manifest) else None
+        work = Work(folder, todo, resources, Path.cwd(), address, rungs)
         try:
             ENGINES[resources.engine](work, tell)
         except KeyboardInterrupt:  # at any moment, also when a first one is being seen to
@@ -140,6 +142,10 @@ def _train(
         (*_retrained(folder, flaws), *tracker.notices),
         tracker.evaluation_share,
     )
+
+
+def _is_scheduled(manifest: Mapping[str, Any]) -> bool:
+    return any("scheduler" in run for run in manifest["runs"].values())
 
 
 def _retrained(folder: Folder, flaws: Mapping[int, str | None]) -> list[str]:

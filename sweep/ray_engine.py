@@ -1,4 +1,4 @@
-"""Ray Tune as the engine: one trial trains one pack. The only file that imports Ray."""
+"""Ray Tune as the engine: one trial trains one pack. Only this and `ray_scheduler` import Ray."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ray.tune.experiment import Trial
 
 from .errors import EngineError, Interrupted, RequestError, StorageError
 from .job import News, Tell, run_pack, write_failure
+from .ray_scheduler import PackScheduler
 from .work import Work
 
 WATCH_SECONDS = 5.0
@@ -37,7 +38,10 @@ def train(work: Work, tell: Tell) -> None:
             tune.with_resources(_trainable(work), _per_pack(work)),
             param_space={"pack": tune.grid_search(list(work.packs))},
             tune_config=tune.TuneConfig(
-                reuse_actors=True, trial_dirname_creator=_name, trial_name_creator=_name
+                scheduler=PackScheduler(work.rungs) if work.rungs else None,
+                reuse_actors=True,
+                trial_dirname_creator=_name,
+                trial_name_creator=_name,
             ),
             run_config=tune.RunConfig(
                 name="tune",
@@ -82,7 +86,9 @@ def _trainable(work: Work) -> Any:
 
     def pack(config: dict[str, Any]) -> None:
         number = config["pack"]
-        run_pack(root, number, home, device, every, lambda n: tune.report({"news": asdict(n)}))
+        tell: Tell = lambda news: tune.report({"news": asdict(news)})  # noqa: E731
+        while run_pack(root, number, home, device, every, tell):
+            pass  # the report came back, so the rung is decided; a paused trial gets no further
 
     return pack
 
@@ -122,7 +128,10 @@ class _Newsreel(Callback):  # type: ignore[misc]
         line = f"the worker process died {ATTEMPTS} times while it trained this pack"
         write_failure(self.work.folder, number, runs, line, "")
         self.open.discard(number)
-        self.tell(News(number, len(runs), failed=line))
+        news = News(number, len(runs), failed=line)
+        self.tell(news)
+        if self.work.rungs:
+            self.work.rungs.hear(news)
 
 
 class _StopWithoutStorage(Stopper):  # type: ignore[misc]

@@ -50,7 +50,7 @@ class Tracker:
         self.latest[news.pack] = news
         points = np.array(news.points, dtype=float)
         points = points[np.isfinite(points).all(axis=1)] if points.size else points
-        if len(points):
+        if len(points) and not news.waits:  # those are told already
             if news.epoch == 0 and self.untrained is None:
                 self.untrained = points.mean(axis=0)
             self.points.setdefault(self.arms[news.pack], []).append(points)
@@ -75,6 +75,11 @@ class Tracker:
     def diverged(self) -> int:
         """Runs heard to have diverged."""
         return sum(n.diverged for n in self.latest.values())
+
+    @property
+    def stopped(self) -> int:
+        """Runs heard to have been stopped by a scheduler."""
+        return sum(n.stopped for n in self.latest.values())
 
     @property
     def failed(self) -> dict[int, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .config import Resources
 from .folder import Folder
+from .rungs import Rungs
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Work:
     """Which packs of a folder to train, and with what.
 
     home: where the user's own modules are found. address: of a Ray cluster; None: this machine.
+    rungs: what decides which packs go on where a scheduler has them wait.
     """
 
     folder: Folder
@@ -23,6 +25,7 @@ class Work:
     resources: Resources
     home: Path
     address: str | None = None
+    rungs: Rungs | None = None
 
     @property
     def device(self) -> str:

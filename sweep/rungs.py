@@ -1,0 +1,78 @@
+"""The driver's side of a scheduler: which packs wait at a rung, and when it is decided."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .decisions import DecisionError, decide, read_decision, write_decision
+from .folder import Folder
+from .job import News
+from .spec import RunSpec, spec_from_dict
+
+
+class Rungs:
+    """Hears what packs tell, and decides on an arm's runs once all its packs wait, or have ended.
+
+    todo: the packs that have no records yet. What is decided lies in the folder; what was decided
+    before stays as it is.
+    """
+
+    def __init__(self, folder: Folder, manifest: Mapping[str, Any], todo: Sequence[int]) -> None:
+        self._folder, self._manifest = folder, manifest
+        self._arms = {n: self._specs(n)[0].arm for n in todo}
+        self._open: dict[str, set[int]] = {}
+        for number, arm in self._arms.items():
+            self._open.setdefault(arm, set()).add(number)
+        self._waiting: dict[int, News] = {}
+        self._ready: set[int] = set()
+        self._decided: set[tuple[str, int]] = set()
+
+    def hear(self, news: News) -> None:
+        """Take in what one pack told, and decide if it was the last. Raises StorageError."""
+        arm = self._arms[news.pack]
+        self._waiting.pop(news.pack, None)
+        self._ready.discard(news.pack)
+        if news.waits:
+            self._waiting[news.pack] = news
+            if self._is_decided(arm, news.epoch):
+                self._ready.add(news.pack)
+        elif news.done or news.failed:
+            self._open[arm].discard(news.pack)
+        else:
+            return
+        if self._open[arm] and self._open[arm] <= self._waiting.keys():
+            self._decide(arm)
+
+    def may_go_on(self, pack: int) -> bool:
+        """Whether the rung at which a pack waits is decided."""
+        return pack in self._ready
+
+    def _decide(self, arm: str) -> None:
+        """At the lowest rung at which a pack waits: those at higher ones have passed it."""
+        epoch = min(self._waiting[number].epoch for number in self._open[arm])
+        standing = [n for n in sorted(self._open[arm]) if self._waiting[n].epoch == epoch]
+        if not self._is_decided(arm, epoch):
+            specs: list[RunSpec] = []
+            losses: dict[str, Sequence[float]] = {}
+            for number in standing:
+                own = self._specs(number)
+                pairs = zip(own, self._waiting[number].points, strict=True)
+                losses |= {s.id: point for s, point in pairs if all(map(math.isfinite, point))}
+                specs += own
+            write_decision(self._folder, decide(arm, epoch, specs, losses))
+            self._decided.add((arm, epoch))
+        self._ready.update(standing)
+
+    def _is_decided(self, arm: str, epoch: int) -> bool:
+        if (arm, epoch) not in self._decided:
+            with contextlib.suppress(DecisionError):
+                if read_decision(self._folder, arm, epoch):
+                    self._decided.add((arm, epoch))
+        return (arm, epoch) in self._decided
+
+    def _specs(self, number: int) -> list[RunSpec]:
+        runs = self._manifest["runs"]
+        return [spec_from_dict(runs[identity]) for identity in self._manifest["packs"][number]]
