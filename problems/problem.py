@@ -45,7 +45,9 @@ class Problem:
 
     model: makes a freshly initialised network (randomness from torch's global generator, which the
         engine seeds). Its forward takes inputs (B, ...) and returns a sequence of T outputs, in the
-        tasks' order. A parameter that two or more tasks' losses depend on counts as shared.
+        tasks' order. A parameter that two or more tasks' losses depend on counts as shared. What
+        it computes must follow from inputs, parameters and buffers: the engine may call it for
+        many runs at once, and in long trainings repeats the operations of one call.
     features: the submodule whose output is the shared representation, for methods that look at
         gradients there; found by itself where shared parameters lie in modules of their own.
 
