@@ -33,7 +33,7 @@ from mtofront.analysis import hypervolume, is_nondominated, load
 from mtofront.analysis.normalisation import fit
 from mtofront.analysis.selection import evaluations, last_losses, points, run_table, select, tasks_of
 from mtofront.sweep import load_config, run
-from mtofront.sweep.halving import cut
+from mtofront.sweep.halving import cut, survivors
 
 RUNGS, KEEP = (0.2, 0.4), 0.5
 """The defaults of a config."""
@@ -42,7 +42,7 @@ EPOCHS_TARGET, HYPERVOLUME_TARGET = 0.5, 0.99
 CONCURRENT = 8
 
 Curves = Mapping[str, NDArray[np.float64]]
-"""Run -> its mean or whole validation losses after each evaluation, (E, T)."""
+"""Run -> its validation losses after each evaluation, (E, T); NaN where it has ended."""
 Rule = Callable[[Curves, list[int], int], dict[str, int]]
 """Curves of one seed's runs, the epochs of evaluations, a seed -> the epoch at which each ends."""
 
@@ -75,7 +75,7 @@ SWEEPS: dict[str, dict[str, object]] = {
     "dtlz2": {
         "problem": "dtlz2:dtlz2",
         "budget": {"epochs": 100, "batch_size": 16, "evaluations": 20},
-        "optimizer": {"name": "adam", "lr": [1e-2, 3e-2, 1e-1]},
+        "optimizer": {"name": "adam", "lr": [1e-2, 3e-2, 1e-1], "schedule": "linear"},
         "arms": {"scalarization": {
             "method": "tchebycheff", "weights": {"grid": "lattice", "points": 28},
         }},
@@ -133,12 +133,29 @@ def asha(curves: Curves, epochs: list[int], seed: int) -> dict[str, int]:
     return found
 
 
+def chance(curves: Curves, epochs: list[int], seed: int) -> dict[str, int]:
+    """As many runs at the same rungs as front halving, but drawn at random: what ranking is worth."""
+    random = np.random.default_rng(seed)
+    going, found = sorted(curves), dict.fromkeys(curves, epochs[-1])
+    for rung in (round(share * epochs[-1]) for share in RUNGS):
+        going = [str(name) for name in random.permutation(going)]
+        count = survivors(len(going), KEEP)
+        found |= dict.fromkeys(going[count:], rung)
+        going = sorted(going[:count])
+    return found
+
+
 def full(curves: Curves, epochs: list[int], seed: int) -> dict[str, int]:
     """Every run to its end."""
     return dict.fromkeys(curves, epochs[-1])
 
 
-RULES: dict[str, Rule] = {"full budget": full, "front_halving": front_halving(), "ASHA, mean": asha}
+RULES: dict[str, Rule] = {
+    "full budget": full,
+    "front_halving": front_halving(),
+    "ASHA, mean": asha,
+    "random halving": chance,
+}
 
 
 def records(name: str, seeds: int, folder: Path) -> pd.DataFrame:
