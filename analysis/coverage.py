@@ -20,7 +20,8 @@ def coverage(folder: str | Path) -> pd.DataFrame:
 
     done: finished with numbers to the end. stopped: ended early by the scheduler, with numbers to
     that point. diverged: finished, with NaN or inf on the way. failed:
-    no records, but a failure report. missing: neither. The five sum to expected. Arms
+    no records, but a failure report. missing: neither, or in a round of an adaptive arm that is not
+    planned yet. The five sum to expected. Arms
     are in the order of the manifest.
 
     Raises RecordsError as `load` does, and for an unreadable failure report.
@@ -28,6 +29,8 @@ def coverage(folder: str | Path) -> pd.DataFrame:
     states = run_states(folder)
     counts = pd.crosstab(states["arm"], states["state"])
     counts = counts.reindex(index=states["arm"].unique(), columns=list(STATES), fill_value=0)
+    for arm, search in load_manifest(folder).get("searches", {}).items():
+        counts.loc[arm, "missing"] += search["runs"] - int((states["arm"] == arm).sum())
     counts.insert(0, "expected", counts.sum(axis=1))
     counts.columns.name = None
     return counts.rename_axis("arm").reset_index()

@@ -1,16 +1,16 @@
 """What front halving saves and what hypervolume it costs, beside full budget and ASHA.
 
-    python benchmarks/scheduler.py                      # four problems, 10 seeds
-    python benchmarks/scheduler.py --keep results/sched # keep the sweeps, and use those that are there
+    python benchmarks/scheduler.py                        # four problems, 10 seeds
+    python benchmarks/scheduler.py --keep results/curves  # keep full sweeps, use those found there
 
 Each problem's scalarization sweep is trained once with full budget. A run does not depend on the
 others, so every scheduler is replayed on the recorded curves exactly: a run that it stops keeps its
 measurements up to that epoch. Front halving's own function decides at its rungs. ASHA is Tune's
-`AsyncHyperBandScheduler` itself, asked in the order in which 8 trials at once would report to it, with
-the mean validation loss, its grace period at the first rung and a reduction factor of 2.
+`AsyncHyperBandScheduler` itself, asked in the order in which 8 trials at once would report to it,
+with the mean validation loss, its grace period at the first rung and a reduction factor of 2.
 
-Epochs: the share of the full sweep's that is trained. Hypervolume: the share of the full sweep's, as
-the report counts it: each run at its best checkpoint by validation, non-dominated on validation,
+Epochs: the share of the full sweep's that is trained. Hypervolume: the share of the full sweep's,
+as the report counts it: each run at its best checkpoint by validation, non-dominated on validation,
 measured on test, in the units of the full sweep. Medians over seeds, with the smallest.
 """
 
@@ -31,7 +31,14 @@ from numpy.typing import NDArray
 
 from mtofront.analysis import hypervolume, is_nondominated, load
 from mtofront.analysis.normalisation import fit
-from mtofront.analysis.selection import evaluations, last_losses, points, run_table, select, tasks_of
+from mtofront.analysis.selection import (
+    evaluations,
+    last_losses,
+    points,
+    run_table,
+    select,
+    tasks_of,
+)
 from mtofront.sweep import load_config, run
 from mtofront.sweep.halving import cut, survivors
 
@@ -134,7 +141,7 @@ def asha(curves: Curves, epochs: list[int], seed: int) -> dict[str, int]:
 
 
 def chance(curves: Curves, epochs: list[int], seed: int) -> dict[str, int]:
-    """As many runs at the same rungs as front halving, but drawn at random: what ranking is worth."""
+    """As many runs at the same rungs as front halving, drawn at random: what ranking is worth."""
     random = np.random.default_rng(seed)
     going, found = sorted(curves), dict.fromkeys(curves, epochs[-1])
     for rung in (round(share * epochs[-1]) for share in RUNGS):

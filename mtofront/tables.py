@@ -66,12 +66,37 @@ def plan_table(planned: Plan, estimated: Estimate, console: Console) -> None:
             arm.arm, str(arm.runs), str(arm.packs), f"{arm.backward_passes:,}", clock(arm.seconds)
         )
     console.print(table)
+    for name, rounds in planned.rounds.items():
+        first, *later = rounds.sizes
+        sizes = ", ".join(map(str, later)) or "none"
+        console.print(
+            f"{name} searches its weights: {first} vectors first, then rounds of {sizes} where the "
+            "front needs them.",
+            highlight=False,
+        )
+    if planned.config.scheduler:
+        console.print(_halving(planned, estimated), highlight=False)
     console.print(planned.pack_size.sentence(), highlight=False)
     total = sum(arm.runs for arm in estimated.arms)
+    packs = sum(arm.packs for arm in estimated.arms)
     console.print(
-        f"{total} runs of {planned.steps_per_run} steps in {len(planned.packs)} packs: about "
+        f"{total} runs of {planned.steps_per_run} steps in {packs} packs: about "
         f"{clock(estimated.seconds)} on {estimated.workers} workers. Nothing was started.",
         highlight=False,
+    )
+
+
+def _halving(planned: Plan, estimated: Estimate) -> str:
+    """What a scheduler is expected to save."""
+    one = next(iter(planned.runs.values()))
+    assert one.scheduler is not None
+    rungs, keep = " and ".join(map(str, one.rungs)), one.scheduler["keep"]
+    shares = [arm.epochs_share for arm in estimated.arms]
+    low, high = f"{min(shares):.0%}", f"{max(shares):.0%}"
+    return (
+        f"{one.scheduler['name']}: after epochs {rungs} of {one.epochs}, {keep:.3g} of the runs "
+        f"of each arm and seed go on; about {low if low == high else f'{low} to {high}'} of all epochs "
+        "are trained, and passes and times count only these."
     )
 
 

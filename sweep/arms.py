@@ -25,6 +25,7 @@ from mtofront.methods import (
 from .config import Config
 from .costs import mean_passes_per_step
 from .document import Place, nearest
+from .searches import Search, weight_search
 from .weights import GRIDS, Vector, weight_grid
 
 
@@ -32,13 +33,15 @@ from .weights import GRIDS, Vector, weight_grid
 class Trial:
     """One setting of an arm's method: fixed weights or None, hyper-parameters after defaults.
 
-    method, treatment: as in a run's spec, the same for all trials of an arm.
+    method, treatment: as in a run's spec, the same for all trials of an arm. later: the place of
+    weights among a search's vectors, if they are found when earlier ones are measured.
     """
 
     method: str
     treatment: Mapping[str, str]
     weights: Vector | None
     hyper: Mapping[str, float | str]
+    later: int | None = None
 
 
 def arm_method(config: Config, arm: str) -> Method:
@@ -110,11 +113,36 @@ def arm_trials(config: Config, arm: str, tasks: int) -> list[Trial]:
         except HyperError as error:
             place = ("arms", arm, error.parameter) if error.parameter in given else ("arms", arm)
             raise config.error(place, str(error)) from None
+    places: list[tuple[Vector | None, int | None]] = [
+        (weights, None) for weights in _weights(config, arm, method, given, tasks)
+    ]
+    search = arm_search(config, arm, tasks)
+    if search:
+        places += [(None, n) for n in range(len(search.start), sum(search.sizes))]
     return [
-        Trial(method.name, treatment, weights, hyper)
-        for weights in _weights(config, arm, method, given, tasks)
+        Trial(method.name, treatment, weights, hyper, later)
+        for weights, later in places
         for hyper in combinations
     ]
+
+
+def arm_search(config: Config, arm: str, tasks: int) -> Search | None:
+    """The adaptive search for weights that an arm asks for, if it does.
+
+    Raises RequestError for wrong fields, and for methods whose runs show a whole front.
+    """
+    found = config.arms[arm].get("weights")
+    if not isinstance(found, dict) or "search" not in found:
+        return None
+    place: Place = ("arms", arm, "weights")
+    method = arm_method(config, arm)
+    if method.scheme == "manifold":
+        raise config.error(
+            place,
+            f"a run of {method.name} shows a whole front, so there are no gaps between weights to "
+            "search; give it a grid, or leave `weights` out",
+        )
+    return weight_search(config, place, found, tasks)
 
 
 def default_values(method: Method) -> dict[str, float | str]:
@@ -162,13 +190,16 @@ def _weights(
         return [(1 / tasks,) * tasks]
     if found == "unit":
         return [(1.0,) * tasks]
+    if isinstance(found, dict) and "search" in found:
+        return list(weight_search(config, place, found, tasks).start)
     if isinstance(found, dict):
         return list(_grid(config, place, found, tasks))
     if not isinstance(found, list) or not found:
         raise config.error(
             place,
             "weights are 'equal' (1/T each), 'unit' (1 each), a list with one number a task, a "
-            f"list of such lists, or a grid like {{grid: log_odds, points: 21}}; found {found!r}",
+            f"list of such lists, a grid like {{grid: log_odds, points: 21}}, or a search like "
+            f"{{search: front, points: 25}}; found {found!r}",
         )
     rows = found if isinstance(found[0], list) else [found]
     for position, row in enumerate(rows):

@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from .folder import Folder, write_json
+from .folder import Folder, read_table, write_json
 from .halving import Cut, cut
 from .spec import RunSpec
 
@@ -79,6 +80,23 @@ def read_decision(folder: Folder, arm: str, epoch: int) -> Decision | None:
     if (digest, decision.arm, decision.epoch) != (_digest(values), arm, epoch):
         raise DecisionError(f"{path}: this decision is damaged or about another rung")
     return decision
+
+
+def losses_at(records: Path, epoch: int, tasks: int) -> dict[str, list[float]]:
+    """Validation losses (T,) at a rung of the runs of a pack that were compared there.
+
+    They went on, were stopped there, or diverged later; others had ended by themselves. Of several
+    networks that a run shows, its middle one.
+    """
+    frame = read_table(records).to_pandas()
+    after = frame["measure"].isin(("stopped", "diverged")) | (frame["epoch"] > epoch)
+    compared = frame["run"].isin(frame.loc[after, "run"])
+    there = (frame["epoch"] == epoch) & (frame["split"] == "val") & (frame["measure"] == "loss")
+    shown = {
+        str(run): group["value"].to_numpy().reshape(-1, tasks)
+        for run, group in frame[compared & there].groupby("run")
+    }
+    return {run: values[len(values) // 2].tolist() for run, values in shown.items()}
 
 
 def _digest(values: Mapping[str, Any]) -> str:

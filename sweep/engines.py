@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .errors import StorageError
 from .job import News, Tell, run_pack
+from .rungs import Rungs
 from .work import Work
 
 QUIET = {
@@ -43,20 +44,23 @@ def inline(work: Work, tell: Tell) -> None:
             work.rungs.hear(news)
 
     root, home, every = str(work.folder.root), str(work.home), work.resources.checkpoint_seconds
-    waiting: set[int] = set()
-    for number in _in_turn(work, waiting):
-        if run_pack(root, number, home, work.device, every, watch):
-            waiting.add(number)
+    packs: Sequence[int] = work.packs
+    while packs:
+        waiting: set[int] = set()
+        for number in _in_turn(packs, waiting, work.rungs):
+            if run_pack(root, number, home, work.device, every, watch):
+                waiting.add(number)
+        packs = work.grow() if work.grow else []
 
 
-def _in_turn(work: Work, waiting: set[int]) -> Iterator[int]:
+def _in_turn(packs: Sequence[int], waiting: set[int], rungs: Rungs | None) -> Iterator[int]:
     """Every pack; and as soon as they may go on, those that wait at a rung, which are left out."""
-    fresh = deque(work.packs)
+    fresh = deque(packs)
     while True:
-        ready = next((n for n in sorted(waiting) if work.rungs and work.rungs.may_go_on(n)), None)
-        if ready is not None:
-            waiting.discard(ready)
-            yield ready
+        ready = [number for number in waiting if rungs and rungs.may_go_on(number)]
+        if ready:
+            waiting.discard(min(ready))
+            yield min(ready)
         elif fresh:
             yield fresh.popleft()
         else:

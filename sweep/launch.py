@@ -23,7 +23,8 @@ from .errors import Interrupted, RequestError
 from .folder import Folder, Pack, locked, write_json, write_whole
 from .job import News
 from .planning import Plan, plan
-from .rungs import Rungs
+from .rounds import first_rounds, next_packs, unplanned
+from .rungs import Rungs, heal
 from .spec import FORMAT
 from .tracker import Tracker
 from .work import Work
@@ -89,8 +90,11 @@ def resume(
 def _check_folder(folder: Folder, planned: Plan) -> None:
     """Refuse a folder that holds anything but this experiment, before anything is written."""
     if folder.manifest.exists():
-        known = set(folder.read_manifest()["runs"])
-        if known != set(planned.runs):
+        manifest = folder.read_manifest()
+        known = first_rounds(manifest)
+        asked = {arm: list(rounds.sizes) for arm, rounds in planned.rounds.items()}
+        found = {arm: one["sizes"] for arm, one in manifest.get("searches", {}).items()}
+        if known != set(planned.runs) or asked != found:
             raise RequestError(
                 f"{folder.root}: this folder holds another experiment ({len(known)} runs, "
                 f"{len(known & set(planned.runs))} of them among the {len(planned.runs)} asked "
@@ -111,6 +115,7 @@ def _train(
     address: str | None,
     listen: Callable[[Tracker], None] | None,
 ) -> Outcome:
+    next_packs(folder)  # what a driver that died had no time to plan
     manifest = folder.read_manifest()
     packs: dict[int, Pack] = {n: tuple(runs) for n, runs in enumerate(manifest["packs"])}
     flaws = folder.flaws(packs)
@@ -123,11 +128,23 @@ def _train(
         if listen:
             listen(tracker)
 
+    def grow() -> list[int]:
+        new = next_packs(folder)
+        if new:
+            tracker.extend(folder.read_manifest(), new)
+        return new
+
     if listen:
         listen(tracker)
+    mended: list[str] = []
     if todo:
-        rungs = Rungs(folder, manifest, todo) if _is_scheduled(manifest) else None
-        work = Work(folder, todo, resources, Path.cwd(), address, rungs)
+        adaptive = any(unplanned(manifest).values())
+        rungs = None
+        if _is_scheduled(manifest):
+            mended = heal(folder, manifest, todo)
+            rungs = Rungs(folder, manifest, todo)
+        ahead = grow if adaptive else None
+        work = Work(folder, todo, resources, Path.cwd(), address, ahead, rungs)
         try:
             ENGINES[resources.engine](work, tell)
         except KeyboardInterrupt:  # at any moment, also when a first one is being seen to
@@ -136,10 +153,10 @@ def _train(
             folder.progress.unlink(missing_ok=True)
     return Outcome(
         folder.root,
-        len(manifest["runs"]),
+        sum(tracker.sizes.values()),
         tracker.diverged,
         tracker.failed,
-        (*_retrained(folder, flaws), *tracker.notices),
+        (*_retrained(folder, flaws), *mended, *tracker.notices),
         tracker.evaluation_share,
     )
 
@@ -176,6 +193,18 @@ def _manifest(planned: Plan) -> dict[str, Any]:
         "arms": {arm: _arm(planned, arm) for arm in config.arms},
         "runs": {identity: spec.as_dict() for identity, spec in planned.runs.items()},
         "packs": planned.packs,
+        "pack_limit": planned.pack_size.limit,
+        "searches": {arm: _search(planned, arm) for arm in planned.rounds},
+    }
+
+
+def _search(planned: Plan, arm: str) -> dict[str, Any]:
+    """An adaptive arm: vectors of each round, runs of all rounds, packs of the planned rounds."""
+    packs = [n for n, pack in enumerate(planned.packs) if planned.runs[pack[0]].arm == arm]
+    return {
+        "sizes": planned.rounds[arm].sizes,
+        "runs": planned.arm_runs()[arm],
+        "rounds": [packs],
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,21 +13,38 @@ import torch
 from mtofront.methods import Choice, Count, Treatment, method_named
 from mtofront.problems import Problem
 
-from .arms import Trial, arm_method, arm_passes_per_step, arm_trials
+from .arms import Trial, arm_method, arm_passes_per_step, arm_search, arm_trials
 from .config import Config
 from .costs import mean_passes_per_step
 from .halving import epochs_spent
 from .packsize import PackSize, fitting_pack
 from .provide import placed_problem, provide
+from .searches import Search
 from .spec import RunSpec
 from .train import evaluation_epochs
+from .weights import Vector
+
+Setting = tuple[Trial, float, float, int]
+"""Trial, weight decay, learning rate and restart: what a run is beside its arm and seed."""
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """An adaptive arm's rounds. sizes: weight vectors of each, the first before any is measured.
+
+    packs: of each later round. later: what its runs will be, but for their weights.
+    """
+
+    sizes: tuple[int, ...]
+    packs: tuple[int, ...]
+    later: tuple[RunSpec, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
     """runs: id -> spec, in the order of the config. packs: ids that train together.
 
-    pack_size: how large they may be, and why.
+    pack_size: how large they may be, and why. rounds: adaptive arm -> what comes later.
     """
 
     config: Config
@@ -36,12 +53,26 @@ class Plan:
     packs: tuple[tuple[str, ...], ...]
     steps_per_run: int
     pack_size: PackSize
+    rounds: Mapping[str, Rounds]
+
+    def all_specs(self) -> list[RunSpec]:
+        """Every run, also those of later rounds; their weights stand for others."""
+        later = [spec for rounds in self.rounds.values() for spec in rounds.later]
+        return [*self.runs.values(), *later]
 
     def arm_runs(self) -> dict[str, int]:
-        """How many runs each arm has."""
+        """How many runs each arm has, later rounds counted."""
         counts = dict.fromkeys(self.config.arms, 0)
-        for spec in self.runs.values():
+        for spec in self.all_specs():
             counts[spec.arm] += 1
+        return counts
+
+    def arm_packs(self) -> dict[str, int]:
+        """How many packs each arm has, later rounds counted."""
+        counts = {arm: sum(rounds.packs) for arm, rounds in self.rounds.items()}
+        counts = dict.fromkeys(self.config.arms, 0) | counts
+        for pack in self.packs:
+            counts[self.runs[pack[0]].arm] += 1
         return counts
 
     def arm_shares(self) -> dict[str, float]:
@@ -61,7 +92,7 @@ class Plan:
         """Backward passes of each arm's runs together, through the shared parameters."""
         passes = dict.fromkeys(self.config.arms, 0.0)
         shares = self.arm_shares()
-        for spec in self.runs.values():
+        for spec in self.all_specs():
             steps = shares[spec.arm] * self.steps_per_run
             passes[spec.arm] += _mean_passes(spec, len(self.tasks)) * steps
         return {arm: round(count) for arm, count in passes.items()}
@@ -75,21 +106,64 @@ def plan(config: Config) -> Plan:
     problem = provide(config)
     tasks = len(problem.tasks)
     _check_report(config, problem)
-    trials = {arm: arm_trials(config, arm, tasks) for arm in config.arms}
+    settings = arm_settings(config, tasks)
     batch = min(config.budget.batch_size, len(problem.train))
     _check_halves(config, batch)
-    settings = _settings(config, trials, tasks)
     specs = [
         _spec(config, arm, setting, seed)
         for arm in config.arms
         for seed in config.seeds
         for setting in settings[arm]
+        if setting[0].later is None
     ]
     runs = {spec.id: spec for spec in specs}
     steps = config.budget.epochs * (len(problem.train) // batch)
-    size = _pack_size(config, problem, specs[0], steps * len(runs))
+    in_all = len(config.seeds) * sum(map(len, settings.values()))
+    size = _pack_size(config, problem, specs[0], steps * in_all)
     names = tuple(task.name for task in problem.tasks)
-    return Plan(config, names, runs, _packs(runs, size.limit), steps, size)
+    rounds = {
+        arm: _rounds(config, arm, search, settings[arm], size.limit)
+        for arm in config.arms
+        if (search := arm_search(config, arm, tasks))
+    }
+    _check_scheduler(config, rounds)
+    return Plan(config, names, runs, packed(runs, size.limit), steps, size, rounds)
+
+
+def _rounds(
+    config: Config, arm: str, search: Search, settings: Sequence[Setting], limit: int
+) -> Rounds:
+    """What is known of later rounds; vectors for which an equal budget has no run are left out."""
+    left = len({setting[0].later for setting in settings} - {None})
+    sizes, packs, later = [search.sizes[0]], [], []
+    for size in search.sizes[1:]:
+        count = min(size, left)
+        left -= count
+        if count:
+            tasks = len(search.start[0])
+            vectors = [(1.0 + n,) + (1.0,) * (tasks - 1) for n in range(count)]
+            specs = round_specs(config, arm, settings, sum(sizes), vectors)
+            sizes.append(count)
+            packs.append(len(packed({spec.id: spec for spec in specs}, limit)))
+            later += specs
+    return Rounds(tuple(sizes), tuple(packs), tuple(later))
+
+
+def round_specs(
+    config: Config,
+    arm: str,
+    settings: Sequence[Setting],
+    first: int,
+    vectors: Sequence[Vector],
+) -> list[RunSpec]:
+    """The runs of a later round: its vectors in the places from `first` of the arm's settings."""
+    given = {first + n: vector for n, vector in enumerate(vectors)}
+    return [
+        _spec(config, arm, (replace(trial, weights=given[trial.later]), decay, lr, restart), seed)
+        for seed in config.seeds
+        for trial, decay, lr, restart in settings
+        if trial.later is not None and trial.later in given
+    ]
 
 
 def _pack_size(config: Config, problem: Problem, spec: RunSpec, steps: int) -> PackSize:
@@ -132,14 +206,12 @@ def _check_report(config: Config, problem: Problem) -> None:
         )
 
 
-Setting = tuple[Trial, float, float, int]
-"""Trial, weight decay, learning rate and restart: what a run is beside its arm and seed."""
+def arm_settings(config: Config, tasks: int) -> dict[str, list[Setting]]:
+    """Each arm's settings for one seed, filled up to its share of the budget.
 
-
-def _settings(
-    config: Config, trials: Mapping[str, Sequence[Trial]], tasks: int
-) -> dict[str, list[Setting]]:
-    """Each arm's settings for one seed, filled up to its share of the budget."""
+    Raises RequestError for wrong weights or hyper-parameters.
+    """
+    trials = {arm: arm_trials(config, arm, tasks) for arm in config.arms}
     rates = config.optimizer.lr
     decayed = {
         arm: [(trial, decay) for trial in found for decay in config.optimizer.weight_decay]
@@ -209,6 +281,18 @@ def _spec(config: Config, arm: str, setting: Setting, seed: int) -> RunSpec:
     )
 
 
+def _check_scheduler(config: Config, rounds: Mapping[str, Rounds]) -> None:
+    """What an adaptive arm learns from are whole trainings."""
+    if config.scheduler and rounds:
+        arm = next(iter(rounds))
+        raise config.error(
+            ("arms", arm, "weights"),
+            "a scheduler stops runs early, but an adaptive arm chooses weights by what whole runs "
+            f"reached; found both scheduler: {config.scheduler.name} and weights that are searched "
+            "for. Leave the scheduler out, or give the arm a grid of weights",
+        )
+
+
 def _scheduler(config: Config) -> dict[str, Any] | None:
     """A run's scheduler, rungs in epochs. Raises RequestError for a rung without an evaluation."""
     rule, budget = config.scheduler, config.budget
@@ -234,7 +318,7 @@ def _mean_passes(spec: RunSpec, tasks: int) -> float:
     return mean_passes_per_step(method, treatment, spec.hyper, tasks, spec.epochs)
 
 
-def _packs(runs: Mapping[str, RunSpec], limit: int) -> tuple[tuple[str, ...], ...]:
+def packed(runs: Mapping[str, RunSpec], limit: int) -> tuple[tuple[str, ...], ...]:
     """Runs that one computation can train: same arm, choices and counts; evenly sized."""
     groups: dict[tuple[object, ...], list[str]] = {}
     for identity, spec in runs.items():

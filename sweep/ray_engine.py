@@ -1,4 +1,4 @@
-"""Ray Tune as the engine: one trial trains one pack. Only this and `ray_scheduler` import Ray."""
+"""Ray Tune as the engine: one trial trains one pack. Started, joined and left here alone."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ray.tune.experiment import Trial
 from .errors import EngineError, Interrupted, RequestError, StorageError
 from .job import News, Tell, run_pack, write_failure
 from .ray_scheduler import PackScheduler
+from .ray_search import PackSearcher
 from .work import Work
 
 WATCH_SECONDS = 5.0
@@ -34,11 +35,15 @@ def train(work: Work, tell: Tell) -> None:
     """
     with _ray(work), _signals(), _watched() as lost:
         news = _Newsreel(work, tell)
+        search = PackSearcher(work.packs, work.grow, news.open) if work.grow else None
         tuner = tune.Tuner(
             tune.with_resources(_trainable(work), _per_pack(work)),
-            param_space={"pack": tune.grid_search(list(work.packs))},
+            # a searcher suggests one pack at a time; all at once is faster where all are known
+            param_space={} if search else {"pack": tune.grid_search(list(work.packs))},
             tune_config=tune.TuneConfig(
                 scheduler=PackScheduler(work.rungs) if work.rungs else None,
+                search_alg=search,
+                num_samples=-1 if search else 1,
                 reuse_actors=True,
                 trial_dirname_creator=_name,
                 trial_name_creator=_name,
@@ -66,7 +71,7 @@ def train(work: Work, tell: Tell) -> None:
         )
     if news.storage:
         raise StorageError(None, news.storage)
-    if news.open:
+    if news.open or (search and not search.over):
         raise Interrupted(str(work.folder.root))
 
 

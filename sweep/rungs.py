@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .decisions import DecisionError, decide, read_decision, write_decision
+from .checkpoint import Checkpoints
+from .decisions import DecisionError, decide, losses_at, read_decision, write_decision
 from .folder import Folder
 from .job import News
 from .spec import RunSpec, spec_from_dict
@@ -22,10 +23,11 @@ class Rungs:
 
     def __init__(self, folder: Folder, manifest: Mapping[str, Any], todo: Sequence[int]) -> None:
         self._folder, self._manifest = folder, manifest
-        self._arms = {n: self._specs(n)[0].arm for n in todo}
-        self._open: dict[str, set[int]] = {}
+        self._arms = dict(enumerate(_arms(manifest)))
+        self._all: dict[str, set[int]] = {}
         for number, arm in self._arms.items():
-            self._open.setdefault(arm, set()).add(number)
+            self._all.setdefault(arm, set()).add(number)
+        self._open = {arm: numbers & set(todo) for arm, numbers in self._all.items()}
         self._waiting: dict[int, News] = {}
         self._ready: set[int] = set()
         self._decided: set[tuple[str, int]] = set()
@@ -57,6 +59,9 @@ class Rungs:
         if not self._is_decided(arm, epoch):
             specs: list[RunSpec] = []
             losses: dict[str, Sequence[float]] = {}
+            for number in self._all[arm] - self._open[arm]:
+                losses |= self._recorded(number, epoch)
+                specs += self._specs(number)
             for number in standing:
                 own = self._specs(number)
                 pairs = zip(own, self._waiting[number].points, strict=True)
@@ -73,6 +78,46 @@ class Rungs:
                     self._decided.add((arm, epoch))
         return (arm, epoch) in self._decided
 
+    def _recorded(self, number: int, epoch: int) -> dict[str, list[float]]:
+        """What a pack that has ended had at the rung: for a decision that is taken once more."""
+        path = self._folder.records(number)
+        return losses_at(path, epoch, len(self._manifest["tasks"])) if path.exists() else {}
+
     def _specs(self, number: int) -> list[RunSpec]:
         runs = self._manifest["runs"]
         return [spec_from_dict(runs[identity]) for identity in self._manifest["packs"][number]]
+
+
+def heal(folder: Folder, manifest: Mapping[str, Any], todo: Sequence[int]) -> list[str]:
+    """Have damaged decisions taken again: the packs of such an arm that have no records start anew.
+
+    Each of the others still says in its records what it had at the rung. Returns one line a
+    decision for the user. For whoever holds the folder's lock.
+    """
+    told = []
+    arms = list(_arms(manifest))
+    for arm in dict.fromkeys(arms):
+        number = arms.index(arm)
+        rungs = spec_from_dict(manifest["runs"][manifest["packs"][number][0]]).rungs
+        damaged = [rung for rung in rungs if not _is_whole(folder, arm, rung)]
+        for rung in rungs:
+            if damaged and rung >= damaged[0]:
+                folder.rung(arm, rung).unlink(missing_ok=True)
+        for n in todo:
+            if damaged and arms[n] == arm:
+                Checkpoints(folder.checkpoint(n), 0.0).clear()
+        told += [f"{folder.rung(arm, r)} was damaged; it was decided again" for r in damaged]
+    return told
+
+
+def _is_whole(folder: Folder, arm: str, rung: int) -> bool:
+    try:
+        read_decision(folder, arm, rung)
+    except DecisionError:
+        return False
+    return True
+
+
+def _arms(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Each pack's arm."""
+    return (manifest["runs"][runs[0]]["arm"] for runs in manifest["packs"])

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from .errors import StorageError
 from .folder import Folder, Pack, is_locked, write_json
+from .halving import work_share
 from .job import News
+from .rounds import unplanned
 
 SAVE_SECONDS = 1.0
 """How often the list of running packs is written for `status`, at most."""
@@ -30,10 +32,8 @@ class Tracker:
     def __init__(self, folder: Folder, manifest: Mapping[str, Any], todo: Sequence[int]) -> None:
         self.folder = folder
         self.start = time.monotonic()
-        self.sizes = {n: len(runs) for n, runs in enumerate(manifest["packs"])}
-        self.arms = [manifest["runs"][runs[0]]["arm"] for runs in manifest["packs"]]
-        costs = {arm: info["backward_passes_per_step"] for arm, info in manifest["arms"].items()}
-        self.work = {n: self.sizes[n] * costs[self.arms[n]] for n in todo}
+        self.work: dict[int, float] = {}
+        self.extend(manifest, todo)
         self.before = sum(size for n, size in self.sizes.items() if n not in self.work)
         self.latest: dict[int, News] = {}
         self.points: dict[str, list[NDArray[np.float64]]] = {}
@@ -41,12 +41,24 @@ class Tracker:
         self._saved = 0.0
         self._resumed = 0.0
 
+    def extend(self, manifest: Mapping[str, Any], todo: Sequence[int]) -> None:
+        """Take in that there are more packs to do."""
+        self.sizes = {n: len(runs) for n, runs in enumerate(manifest["packs"])}
+        self.arms = [manifest["runs"][runs[0]]["arm"] for runs in manifest["packs"]]
+        costs = {arm: info["backward_passes_per_step"] for arm, info in manifest["arms"].items()}
+        self.work |= {n: self.sizes[n] * costs[self.arms[n]] for n in todo}
+        firsts = {n: manifest["runs"][runs[0]] for n, runs in enumerate(manifest["packs"])}
+        self.rules = {n: run["scheduler"] for n, run in firsts.items() if "scheduler" in run}
+        later = unplanned(manifest)
+        self.later = sum(later.values())
+        self.later_work = sum(runs * costs[arm] for arm, runs in later.items())
+
     def hear(self, news: News) -> None:
         """Take in what one pack told."""
         if not self.latest:
             self.start = time.monotonic()
         if news.pack not in self.latest:  # what its checkpoint holds took no time now
-            self._resumed += self.work[news.pack] * news.epoch / news.epochs
+            self._resumed += self.work[news.pack] * self._part(news)
         self.latest[news.pack] = news
         points = np.array(news.points, dtype=float)
         points = points[np.isfinite(points).all(axis=1)] if points.size else points
@@ -58,8 +70,8 @@ class Tracker:
 
     @property
     def total(self) -> int:
-        """All runs of the sweep."""
-        return sum(self.sizes.values())
+        """All runs of the sweep, later rounds of adaptive arms counted."""
+        return sum(self.sizes.values()) + self.later
 
     @property
     def done(self) -> int:
@@ -102,15 +114,23 @@ class Tracker:
         """Share of the work to do that is done, in backward passes, 0 … 1."""
         done = 0.0
         for number, news in self.latest.items():
-            ended = bool(news.done or news.failed)
-            done += self.work[number] * (1.0 if ended else news.epoch / news.epochs)
-        return done / sum(self.work.values()) if self.work else 1.0
+            done += self.work[number] * self._part(news)
+        return done / (sum(self.work.values()) + self.later_work) if self.work else 1.0
 
     def seconds_left(self) -> float | None:
         """Time left at the rate so far; None before there is one."""
         share = self.share
         gained = share - self._resumed / sum(self.work.values()) if self.work else 0.0
         return (time.monotonic() - self.start) * (1 - share) / gained if gained > 0 else None
+
+    def _part(self, news: News) -> float:
+        """Share of a pack's work that is done; what a scheduler spares it is no work."""
+        if news.done or news.failed:
+            return 1.0
+        rule = self.rules.get(news.pack)
+        if rule is None:
+            return news.epoch / news.epochs
+        return work_share(news.epoch, news.epochs, rule["rungs"], rule["keep"])
 
     def _save(self) -> None:
         if time.monotonic() - self._saved < SAVE_SECONDS:
@@ -124,8 +144,8 @@ class Tracker:
 def status(folder: Folder) -> dict[str, Counter[str]]:
     """arm -> runs that are expected, recorded, running, failed and missing, from the folder.
 
-    Running is what a living driver says; without one nothing runs. Raises RequestError if the
-    folder holds no sweep.
+    Runs of rounds that wait for others are missing too. Running is what a living driver says;
+    without one nothing runs. Raises RequestError if the folder holds no sweep.
     """
     manifest = folder.read_manifest()
     packs: dict[int, Pack] = {n: tuple(runs) for n, runs in enumerate(manifest["packs"])}
@@ -140,6 +160,8 @@ def status(folder: Folder) -> dict[str, Counter[str]]:
         else:
             state = "failed" if number in failed else "missing"
         counts[manifest["runs"][runs[0]]["arm"]].update({"expected": len(runs), state: len(runs)})
+    for arm, later in unplanned(manifest).items():
+        counts[arm].update({"expected": later, "missing": later})
     return counts
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,9 @@ class Work:
     """Which packs of a folder to train, and with what.
 
     home: where the user's own modules are found. address: of a Ray cluster; None: this machine.
-    rungs: what decides which packs go on where a scheduler has them wait.
+    grow: for adaptive arms, called when packs have ended: plans what can be planned then, returns
+    the numbers of the new packs. None where all packs are known.
+    rungs: what decides which packs go on, where a scheduler has them wait.
     """
 
     folder: Folder
@@ -25,6 +27,7 @@ class Work:
     resources: Resources
     home: Path
     address: str | None = None
+    grow: Callable[[], list[int]] | None = None
     rungs: Rungs | None = None
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -117,16 +118,51 @@ def test_the_log_odds_grid_is_densest_at_its_ends() -> None:
     assert gaps[-1] < gaps[7] / 5
 
 
-@given(st.sampled_from(["lattice", "dirichlet"]), st.integers(2, 5), st.integers(5, 80))
+@pytest.mark.parametrize("tasks", range(2, 9))
+@pytest.mark.parametrize(
+    ("grid", "points"),
+    [(grid, n) for grid in ("lattice", "log_odds", "dirichlet") for n in (8, 21, 40)]
+    + [("riesz", 12)],
+)
 def test_many_task_grids_are_distinct_simplex_points_and_no_more_than_asked(
-    grid: str, tasks: int, points: int
+    grid: str, points: int, tasks: int
 ) -> None:
     rows = weight_grid(grid, points, tasks)
     assert 0 < len(rows) <= points
+    assert len(rows) == points or grid in ("lattice", "log_odds")
     assert len(set(rows)) == len(rows)
     assert all(abs(sum(row) - 1) < 1e-9 and min(row) >= 0 for row in rows)
+    assert weight_grid(grid, points, tasks) == rows
+    apart = [math.dist(a, b) for a, b in itertools.combinations(rows, 2)]
+    assert min(apart) > 1e-3
 
 
-def test_grids_for_two_tasks_are_refused_for_three() -> None:
+@pytest.mark.parametrize("tasks", [2, 3, 5, 8])
+def test_log_odds_grids_of_many_tasks_are_lattices_in_log_ratios_with_low_corners(
+    tasks: int,
+) -> None:
+    rows = weight_grid("log_odds", 4 * tasks * tasks, tasks, 0.02)
+    assert min(min(row) for row in rows) == pytest.approx(0.02)
+    step = math.log(1 / 0.02 - tasks + 1) / (
+        max(p for p in range(1, 4 * tasks * tasks) if math.comb(p + tasks - 1, p) <= len(rows))
+    )
+    for row in rows:
+        ratios = [math.log(weight / row[0]) / step for weight in row]
+        assert all(abs(ratio - round(ratio)) < 1e-6 for ratio in ratios)
+
+
+def test_riesz_points_keep_their_distance_better_than_random_ones() -> None:
+    def closest(grid: str) -> float:
+        rows = weight_grid(grid, 30, 3)
+        return min(math.dist(a, b) for a, b in itertools.combinations(rows, 2))
+
+    assert closest("riesz") > 5 * closest("dirichlet")
+
+
+def test_grids_are_refused_where_they_do_not_exist() -> None:
     with pytest.raises(ValueError, match="two tasks"):
-        weight_grid("log_odds", 5, 3)
+        weight_grid("uniform", 5, 3)
+    with pytest.raises(ValueError, match="needs at least 4 points; found 3"):
+        weight_grid("riesz", 3, 4)
+    with pytest.raises(ValueError, match=r"between 0 and 0\.25; found 0\.3"):
+        weight_grid("log_odds", 9, 4, 0.3)
