@@ -95,8 +95,8 @@ def _halving(planned: Plan, estimated: Estimate) -> str:
     low, high = f"{min(shares):.0%}", f"{max(shares):.0%}"
     return (
         f"{one.scheduler['name']}: after epochs {rungs} of {one.epochs}, {keep:.3g} of the runs "
-        f"of each arm and seed go on; about {low if low == high else f'{low} to {high}'} of all epochs "
-        "are trained, and passes and times count only these."
+        f"of each arm and seed go on; about {low if low == high else f'{low} to {high}'} of all "
+        "epochs are trained, and passes and times count only these."
     )
 
 
