@@ -26,7 +26,8 @@ from .trained import Progress
 class News:
     """What a pack tells the driver, in plain values.
 
-    points: the runs' validation losses, NaN where diverged. notices: what the user is to know.
+    points: the runs' validation losses, NaN where diverged. steps: that its runs have taken
+    together. notices: what the user is to know.
     training, evaluating: seconds that its worker has spent on either.
     failed: one line if the pack could not be trained. storage: one line if nothing can be written.
     """
@@ -37,6 +38,7 @@ class News:
     epochs: int = 1
     diverged: int = 0
     points: tuple[tuple[float, ...], ...] = ()
+    steps: int = 0
     done: bool = False
     notices: tuple[str, ...] = ()
     training: float = 0.0
@@ -117,6 +119,7 @@ def _train_and_write(
             epoch=latest.epochs,
             diverged=int((trained.diverged_at >= 0).sum()),
             points=(),
+            steps=int(trained.steps.sum()),
             done=True,
             notices=(*checkpoints.notices, *([batching] if trained.notice else [])),
         )
@@ -132,6 +135,7 @@ def _news(number: int, progress: Progress, notices: tuple[str, ...]) -> News:
         progress.epochs,
         progress.diverged,
         tuple(tuple(map(float, row)) for row in progress.points),
+        progress.steps,
         notices=notices,
         training=progress.training,
         evaluating=progress.evaluating,

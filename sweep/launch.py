@@ -122,16 +122,20 @@ def _train(
         if listen:
             listen(tracker)
 
+    def say(line: str) -> None:
+        tracker.say(line)
+        if listen:
+            listen(tracker)
+
     if listen:
         listen(tracker)
     if todo:
-        work = Work(folder, todo, resources, Path.cwd(), address)
+        work = Work(folder, todo, resources, Path.cwd(), address, say)
         try:
-            ENGINES[resources.engine](work, tell)
+            with tracker.saving():
+                ENGINES[resources.engine](work, tell)
         except KeyboardInterrupt:  # at any moment, also when a first one is being seen to
             raise Interrupted(str(folder.root)) from None
-        finally:
-            folder.progress.unlink(missing_ok=True)
     return Outcome(
         folder.root,
         len(manifest["runs"]),

@@ -109,7 +109,10 @@ class Ledger:
     def progress(self, epoch: int) -> Progress:
         """What to tell after an evaluation."""
         diverged = int((self._diverged_at >= 0).sum())
-        return Progress(len(self._specs), epoch, self._specs[0].epochs, diverged, self._points)
+        steps = int(self._steps.sum())
+        return Progress(
+            len(self._specs), epoch, self._specs[0].epochs, diverged, self._points, steps
+        )
 
     def closed(self, course: Course, notice: str) -> Trained:
         """The whole account, when the training is over."""

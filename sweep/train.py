@@ -184,7 +184,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _first(both: Progress) -> Progress:
     """What twins tell, told of one."""
-    return replace(both, runs=1, diverged=both.diverged // 2, points=both.points[:1])
+    return replace(
+        both, runs=1, diverged=both.diverged // 2, points=both.points[:1], steps=both.steps // 2
+    )
 
 
 def evaluation_epochs(epochs: int, evaluations: int) -> frozenset[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ class Work:
     """Which packs of a folder to train, and with what.
 
     home: where the user's own modules are found. address: of a Ray cluster; None: this machine.
+    say: takes a line that the user is to see while packs train.
     """
 
     folder: Folder
@@ -23,6 +24,7 @@ class Work:
     resources: Resources
     home: Path
     address: str | None = None
+    say: Callable[[str], None] = lambda line: None
 
     @property
     def device(self) -> str:
