@@ -16,12 +16,13 @@ import yaml
 from mtofront import __version__
 
 from .arms import arm_method, arm_passes_per_step
-from .config import Config, Resources, validated
+from .config import Config, validated
 from .document import read_document
 from .engines import ENGINES
 from .errors import Interrupted, RequestError
 from .folder import Folder, Pack, locked, write_json, write_whole
 from .job import News
+from .logged import check_logging, log_of
 from .planning import Plan, plan
 from .spec import FORMAT
 from .tracker import Tracker
@@ -60,6 +61,7 @@ def run(
     Raises RequestError if the config is wrong or the folder holds something else (nothing is
     touched then), StorageError if it cannot be written, Interrupted if stopped from outside.
     """
+    check_logging(config)
     planned = plan(config)
     folder = Folder(Path(out) if out is not None else Path("results") / config.name)
     _check_folder(folder, planned)
@@ -68,7 +70,7 @@ def run(
             text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
             write_whole(folder.config, lambda file: file.write(text.encode()))
             write_json(folder.manifest, _manifest(planned))
-        return _train(folder, config.resources, address, listen)
+        return _train(folder, config, address, listen)
 
 
 def resume(
@@ -81,8 +83,9 @@ def resume(
     folder = Folder(Path(directory))
     folder.read_manifest()
     config = validated(read_document(folder.config))
+    check_logging(config)
     with locked(folder):
-        return _train(folder, config.resources, address, listen)
+        return _train(folder, config, address, listen)
 
 
 def _check_folder(folder: Folder, planned: Plan) -> None:
@@ -106,7 +109,7 @@ def _check_folder(folder: Folder, planned: Plan) -> None:
 
 def _train(
     folder: Folder,
-    resources: Resources,
+    config: Config,
     address: str | None,
     listen: Callable[[Tracker], None] | None,
 ) -> Outcome:
@@ -130,10 +133,11 @@ def _train(
     if listen:
         listen(tracker)
     if todo:
-        work = Work(folder, todo, resources, Path.cwd(), address, say)
+        log = log_of(config, manifest, tracker)
+        work = Work(folder, todo, config.resources, Path.cwd(), address, say, log)
         try:
             with tracker.saving():
-                ENGINES[resources.engine](work, tell)
+                ENGINES[config.resources.engine](work, tell)
         except KeyboardInterrupt:  # at any moment, also when a first one is being seen to
             raise Interrupted(str(folder.root)) from None
     return Outcome(

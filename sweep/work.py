@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .config import Resources
 from .folder import Folder
+from .logged import Log
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Work:
     """Which packs of a folder to train, and with what.
 
     home: where the user's own modules are found. address: of a Ray cluster; None: this machine.
-    say: takes a line that the user is to see while packs train.
+    say: takes a line that the user is to see while packs train. log: what experiment trackers are
+    told, if any.
     """
 
     folder: Folder
@@ -25,6 +27,7 @@ class Work:
     home: Path
     address: str | None = None
     say: Callable[[str], None] = lambda line: None
+    log: Log | None = None
 
     @property
     def device(self) -> str:
