@@ -15,6 +15,7 @@ from .checkpoint import Checkpoints
 from .errors import StorageError
 from .folder import Folder, write_json, write_table
 from .memory import keep_freed_memory
+from .prepared import first_alone
 from .provide import placed_problem
 from .records import record_table
 from .spec import spec_from_dict
@@ -97,7 +98,9 @@ def _train_and_write(
     specs = [spec_from_dict(runs[identity]) for identity in packs[number]]
     if home not in sys.path:
         sys.path.insert(0, home)
-    problem = placed_problem(specs[0].problem, specs[0].options_text, device)
+    about = specs[0].problem, specs[0].options_text
+    with first_alone(f"{folder.root} {manifest.get('created')}", " ".join(about)):
+        problem = placed_problem(*about, device)
 
     latest = News(number, len(specs), epochs=specs[0].epochs)
 

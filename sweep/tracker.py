@@ -121,7 +121,7 @@ class Tracker:
         """Time left at the rate so far; None before there is one."""
         share = self.share
         gained = share - self._resumed / sum(self.work.values()) if self.work else 0.0
-        return (time.monotonic() - self.start) * (1 - share) / gained if gained > 0 else None
+        return (time.monotonic() - self.start) * (1 - share) / gained if gained > 1e-9 else None
 
     def standing(self, *, exact: bool = False) -> Standing:
         """How the sweep stands. exact: with the newest hypervolumes, however long they take."""

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mtofront.analysis import load
 from mtofront.sweep import Folder, RequestError, load_config, run
@@ -168,3 +169,90 @@ def test_a_node_gets_the_users_modules_but_must_see_the_results(tmp_path: Path) 
     assert refused.returncode == 2, refused.stderr
     assert "every node of the cluster must see the sweep's folder; 1 of 1" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+CLUSTER = ROOT / "docs" / "cluster"
+
+
+def test_the_slurm_script_is_valid_and_asks_for_what_it_uses() -> None:
+    script = CLUSTER / "slurm.sbatch"
+    subprocess.run(["bash", "-n", script], check=True)
+    text = script.read_text()
+    asked = dict(
+        line.removeprefix("#SBATCH --").partition("=")[::2]
+        for line in text.splitlines()
+        if line.startswith("#SBATCH --")
+    )
+    assert {"nodes", "cpus-per-task", "time", "exclusive", "requeue"} <= asked.keys()
+    assert asked["ntasks-per-node"] == "1"  # one Ray a node
+    assert asked["signal"] == "B:USR1@300" and "USR1" in text.partition("set -euo")[2]
+
+
+STUBS = {
+    "srun": 'while [[ $1 == --* ]]; do shift; done\nexec "$@"',
+    "scontrol": 'if [[ $1 == show ]]; then hostname; else echo "$*" >> requeued; fi',
+    "mtofront": f'exec {sys.executable} -m mtofront "$@"',
+    "ray": f'exec {Path(sys.executable).with_name("ray")} "$@"',
+}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_the_slurm_script_trains_a_sweep_with_stand_ins_for_slurms_commands(workdir: Path) -> None:
+    Path("bin").mkdir()
+    for name, body in STUBS.items():
+        Path("bin", name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        Path("bin", name).chmod(0o755)
+    sizes = "problem_options: {train: 64, val: 40, test: 40}"
+    Path("own.yaml").write_text(CONFIG.replace("my_problem:make", f"multidigits\n{sizes}"))
+    job = {
+        "SLURM_JOB_ID": str(secrets.randbelow(10**6)),
+        "SLURM_CPUS_PER_TASK": "1",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_JOB_NODELIST": "n1",
+        "PATH": f"{workdir / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        ["bash", CLUSTER / "slurm.sbatch", "own.yaml", "out"],
+        env={**os.environ, **job},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert load("out")["run"].nunique() == 2, done.stdout
+    assert not Path("requeued").exists()
+
+
+def test_the_rayjob_is_what_kuberay_takes_and_all_its_pods_share_the_folder() -> None:
+    """Its fields were checked against KubeRay's CRD once; this holds what ties them together."""
+    volume, job = yaml.safe_load_all((CLUSTER / "rayjob.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    assert volume["spec"]["accessModes"] == ["ReadWriteMany"]
+    spec = job["spec"]
+    assert set(spec) <= {
+        "entrypoint", "backoffLimit", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished",
+        "rayClusterSpec",
+    }  # fmt: skip
+    cluster = spec["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    images = set()
+    for group in groups:
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        images.add(container["image"])
+        (mount,) = container["volumeMounts"]
+        (source,) = pod["volumes"]
+        assert mount["name"] == source["name"]
+        assert source["persistentVolumeClaim"]["claimName"] == volume["metadata"]["name"]
+        assert f"--out {mount['mountPath']}/" in spec["entrypoint"]
+        assert container["resources"]["limits"] == container["resources"]["requests"]
+        assert {"name": "RAY_memory_monitor_refresh_ms", "value": "0"} in container["env"]
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        assert all(isinstance(one["value"], str) for one in container["env"])
+    assert len(images) == 1
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert f"rayproject/ray:{cluster['rayVersion']}-" in (CLUSTER / "Dockerfile").read_text()
+    for group in cluster["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
