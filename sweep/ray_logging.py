@@ -151,13 +151,24 @@ def _tensorboard(log: Log, root: Path) -> tuple[Any, str]:
 
 
 def _mlflow(log: Log, root: Path) -> tuple[Any, str]:
+    from mlflow.entities import Metric
+    from mlflow.tracking import MlflowClient
+    from mlflow.utils.time import get_current_time_millis
     from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+    class Batched(MLflowLoggerCallback):  # type: ignore[misc]
+        """Tune's own, with one request an evaluation instead of one a number."""
+
+        def log_trial_result(self, iteration: int, trial: Any, result: dict[str, float]) -> None:
+            now = get_current_time_millis()
+            numbers = [Metric(name, value, now, iteration) for name, value in result.items()]
+            MlflowClient(place).log_batch(self._trial_runs[trial], metrics=numbers)
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"mlflow\..*", category=FutureWarning)
     place = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve()}/mlflow.db"
-    tracker = MLflowLoggerCallback(tracking_uri=place, experiment_name=log.experiment)
+    tracker = Batched(tracking_uri=place, experiment_name=log.experiment)
     return tracker, f"mlflow ui --backend-store-uri {place}"
 
 
