@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mtofront.display import clock
 from mtofront.methods import TREATMENTS, Choice, Count, Hyper, Method, Number, Treatment
+from mtofront.picture import clock
 from mtofront.problems import Problem
 from mtofront.sweep import Estimate, Plan, passes_per_step
 

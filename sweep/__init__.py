@@ -12,13 +12,15 @@ from .config import Config, load_config
 from .costs import mean_passes_per_step, passes_per_step
 from .errors import EngineError, Interrupted, RequestError, StorageError
 from .estimate import Estimate, estimate
-from .folder import Folder
+from .folder import Folder, is_locked
 from .launch import Outcome, resume, run
 from .planning import Plan, plan
 from .spec import RunSpec
-from .tracker import Tracker, status
+from .standing import ArmStanding, Standing
+from .tracker import Tracker, standing, status
 
 __all__ = [
+    "ArmStanding",
     "Config",
     "EngineError",
     "Estimate",
@@ -28,14 +30,17 @@ __all__ = [
     "Plan",
     "RequestError",
     "RunSpec",
+    "Standing",
     "StorageError",
     "Tracker",
     "estimate",
+    "is_locked",
     "load_config",
     "mean_passes_per_step",
     "passes_per_step",
     "plan",
     "resume",
     "run",
+    "standing",
     "status",
 ]

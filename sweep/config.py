@@ -17,6 +17,8 @@ from .precision import Precision
 
 Value = float | int | str
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+"""Experiment trackers that may be told how packs go."""
 
 
 class Section(BaseModel):
@@ -169,12 +171,25 @@ class Config(Section):
     scheduler: Scheduler | None = None
     resources: Resources = Resources()
     report: Report = Report()
+    logging: tuple[str, ...] = ()
     _document: Document | None = PrivateAttr(default=None)
 
     def error(self, place: Place, message: str) -> RequestError:
         """An error about one field, with file and line if the config came from a file."""
         document = self._document or Document("config", {}, {})
         return document.error(place, message)
+
+    @field_validator("logging", mode="before")
+    @classmethod
+    def _one_tracker_or_more(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("logging")
+    @classmethod
+    def _known_trackers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            _known(name, TRACKERS, "experiment tracker")
+        return _distinct(names, "experiment tracker")
 
     @field_validator("seeds", mode="before")
     @classmethod

@@ -18,6 +18,7 @@ from .decisions import read_decision
 from .errors import StorageError
 from .folder import Folder, write_json, write_table
 from .memory import keep_freed_memory
+from .prepared import first_alone
 from .provide import placed_problem
 from .records import record_table
 from .spec import spec_from_dict
@@ -29,7 +30,8 @@ from .trained import Progress, Waiting
 class News:
     """What a pack tells the driver, in plain values.
 
-    points: the runs' validation losses, NaN where diverged. notices: what the user is to know.
+    points: the runs' validation losses, NaN where diverged. steps: that its runs have taken
+    together. notices: what the user is to know.
     stopped: runs that a scheduler has ended. waits: the pack stands at a rung, its points are those
     of the runs that have not ended, and it is to be run again when the rung is decided.
     training, evaluating: seconds that its worker has spent on either.
@@ -42,6 +44,7 @@ class News:
     epochs: int = 1
     diverged: int = 0
     points: tuple[tuple[float, ...], ...] = ()
+    steps: int = 0
     done: bool = False
     notices: tuple[str, ...] = ()
     training: float = 0.0
@@ -105,7 +108,9 @@ def _train_and_write(
     specs = [spec_from_dict(runs[identity]) for identity in packs[number]]
     if home not in sys.path:
         sys.path.insert(0, home)
-    problem = placed_problem(specs[0].problem, specs[0].options_text, device)
+    about = specs[0].problem, specs[0].options_text
+    with first_alone(f"{folder.root} {manifest.get('created')}", " ".join(about)):
+        problem = placed_problem(*about, device)
 
     latest = News(number, len(specs), epochs=specs[0].epochs)
 
@@ -132,6 +137,7 @@ def _train_and_write(
             diverged=int((trained.diverged_at >= 0).sum()),
             stopped=int(trained.stopped.sum()),
             points=(),
+            steps=int(trained.steps.sum()),
             done=True,
             notices=(*checkpoints.notices, *([batching] if trained.notice else [])),
         )
@@ -162,6 +168,7 @@ def _news(number: int, progress: Progress, notices: tuple[str, ...]) -> News:
         progress.epochs,
         progress.diverged,
         _plain(progress.points),
+        progress.steps,
         notices=notices,
         training=progress.training,
         evaluating=progress.evaluating,

@@ -119,9 +119,15 @@ class Ledger:
     def progress(self, epoch: int) -> Progress:
         """What to tell after an evaluation."""
         diverged = int((self._diverged_at >= 0).sum())
-        stopped = int(self._stopped.sum())
+        stopped, steps = int(self._stopped.sum()), int(self._steps.sum())
         return Progress(
-            len(self._specs), epoch, self._specs[0].epochs, diverged, self._points, stopped=stopped
+            len(self._specs),
+            epoch,
+            self._specs[0].epochs,
+            diverged,
+            self._points,
+            steps,
+            stopped=stopped,
         )
 
     def waiting(self, epoch: int) -> Waiting:

@@ -216,8 +216,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _first(both: Progress) -> Progress:
     """What twins tell, told of one."""
-    diverged, stopped = both.diverged // 2, both.stopped // 2
-    return replace(both, runs=1, diverged=diverged, points=both.points[:1], stopped=stopped)
+    return replace(
+        both,
+        runs=1,
+        diverged=both.diverged // 2,
+        points=both.points[:1],
+        steps=both.steps // 2,
+        stopped=both.stopped // 2,
+    )
 
 
 def evaluation_epochs(epochs: int, evaluations: int) -> frozenset[int]:

@@ -16,8 +16,8 @@ from .spec import RunSpec
 class Progress:
     """What a pack tells while it trains: after `epoch` of `epochs`, the runs' validation losses.
 
-    points: (N, T); a diverged run's row is NaN. training, evaluating: seconds spent so far.
-    stopped: runs that a scheduler has ended.
+    points: (N, T); a diverged run's row is NaN. steps: that all its runs have taken together.
+    training, evaluating: seconds spent so far. stopped: runs that a scheduler has ended.
     """
 
     runs: int
@@ -25,6 +25,7 @@ class Progress:
     epochs: int
     diverged: int
     points: NDArray[np.float64]
+    steps: int = 0
     training: float = 0.0
     evaluating: float = 0.0
     stopped: int = 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .config import Resources
 from .folder import Folder
+from .logged import Log
 from .rungs import Rungs
 
 
@@ -20,6 +21,8 @@ class Work:
     grow: for adaptive arms, called when packs have ended: plans what can be planned then, returns
     the numbers of the new packs. None where all packs are known.
     rungs: what decides which packs go on, where a scheduler has them wait.
+    say: takes a line that the user is to see while packs train. log: what experiment trackers are
+    told, if any.
     """
 
     folder: Folder
@@ -29,6 +32,8 @@ class Work:
     address: str | None = None
     grow: Callable[[], list[int]] | None = None
     rungs: Rungs | None = None
+    say: Callable[[str], None] = lambda line: None
+    log: Log | None = None
 
     @property
     def device(self) -> str:
