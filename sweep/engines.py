@@ -77,9 +77,6 @@ def ray(work: Work, tell: Tell) -> None:
     if (work.address or os.environ.get("RAY_ADDRESS")) and _has_token():
         # `ray start` asks for the token it finds, but joining HOST:PORT does not send it by itself
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if work.log and "wandb" in work.log.names:
-        # Ray's own lines about each of the callback's actors would break the display
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     from .ray_engine import train  # Ray reads its environment when it is imported
 
     train(work, tell)
