@@ -91,12 +91,13 @@ def _halving(planned: Plan, estimated: Estimate) -> str:
     one = next(iter(planned.runs.values()))
     assert one.scheduler is not None
     rungs, keep = " and ".join(map(str, one.rungs)), one.scheduler["keep"]
-    shares = [arm.epochs_share for arm in estimated.arms]
-    low, high = f"{min(shares):.0%}", f"{max(shares):.0%}"
+    shares = sorted(arm.epochs_share for arm in estimated.arms)
+    low, high = f"{shares[0]:.0%}", f"{shares[-1]:.0%}"
+    trained = low if low == high else f"{low} to {high}"
     return (
         f"{one.scheduler['name']}: after epochs {rungs} of {one.epochs}, {keep:.3g} of the runs "
-        f"of each arm and seed go on; about {low if low == high else f'{low} to {high}'} of all "
-        "epochs are trained, and passes and times count only these."
+        f"of each arm and seed go on; about {trained} of all epochs are trained, and passes and "
+        "times count only these."
     )
 
 
