@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,20 +37,6 @@ def yes_or_no(name: str) -> Task:
 def _error_rate(logits: Tensor, targets: Tensor) -> Tensor:
     """Share of rows on the wrong side of one half, in [0, 1]."""
     return ((logits > 0) != (targets > 0.5)).to(logits.dtype).mean()
-
-
-def grouped_division(
-    rows: NDArray[np.generic], shares: Sequence[float], generator: np.random.Generator
-) -> list[Rows]:
-    """Shuffled row numbers in parts of these shares; rows with the same content share a part."""
-    _, group = np.unique(rows, axis=0, return_inverse=True)
-    group = group.reshape(-1)
-    rank = generator.permutation(group.max() + 1)[group]
-    order = np.lexsort((generator.permutation(len(rank)), rank))
-    cuts = np.round(np.cumsum(shares[:-1]) * len(order)).astype(int)
-    ranks = rank[order]
-    whole = [int(np.searchsorted(ranks, ranks[cut], side="left")) for cut in cuts]
-    return [generator.permutation(part) for part in np.split(order, whole)]
 
 
 def first_of(parts: Mapping[str, Rows], sizes: Mapping[str, int | None]) -> dict[str, Rows]:
