@@ -111,7 +111,7 @@ def prepared(
     digest = hashlib.sha256(text.encode()).hexdigest()[:20]
     path = data_folder() / "prepared" / f"{recipe['problem']}-{digest}.npz"
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             return {name: kept[name] for name in kept.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         pass

@@ -95,5 +95,5 @@ _ALL = (
     ),
 )
 
-SOURCES: Mapping[str, Source] = {source.name: source for source in _ALL}
+SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
 """Name of a data set -> where it comes from; what `mtofront data` offers."""
