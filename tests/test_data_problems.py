@@ -157,6 +157,8 @@ def test_options_that_cannot_be_met_are_refused() -> None:
             PROBLEMS["multimnist"](**options)
     with pytest.raises(ProblemError, match=r"split 'test' has 1 … 80 rows to give; test=81 asked"):
         PROBLEMS["census"](train=10, val=5, test=81)
+    with pytest.raises(ProblemError, match=r"different ones of 1 … 14; found \[0, 3\]"):
+        PROBLEMS["yeast"](labels=[0, 3])
     with pytest.raises(ProblemError, match="tasks must be different ones"):
         PROBLEMS["census"](tasks=["income", "income"])
 
@@ -221,6 +223,10 @@ def test_every_row_of_yeast_is_in_one_split(small_data: Path) -> None:
         table = np.loadtxt(file, delimiter=",", skiprows=1)
     rows = torch.cat([split.inputs for split in problem.splits().values()]).numpy()
     labels = torch.cat([torch.stack(s.targets, 1) for s in problem.splits().values()]).numpy()
+    some = PROBLEMS["yeast"](labels=[14, 2])
+    assert [task.name for task in some.tasks] == ["class14", "class2"]
+    assert torch.equal(some.test.targets[1], problem.test.targets[1])
+    assert torch.equal(some.test.targets[0], problem.test.targets[13])
     order = [np.argsort(column[:, 0]) for column in (rows, table)]
     assert np.corrcoef(rows[order[0], 5], table[order[1], 5])[0, 1] == pytest.approx(1)
     assert (labels[order[0]] == table[order[1], 103:]).all()
