@@ -27,6 +27,7 @@ from mtofront.analysis import (
     verdict_rows,
     write_report,
 )
+from mtofront.data import app as data_app
 from mtofront.display import watch, watching
 from mtofront.methods import METHODS
 from mtofront.problems import PROBLEMS, ProblemError
@@ -65,6 +66,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(data_app, name="data")
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file, see configs/")]
 SweepFolder = Annotated[Path, typer.Argument(metavar="DIR", help="the folder of a sweep")]
