@@ -26,9 +26,15 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def data_folder() -> Path:
-    """MTOFRONT_DATA if that is set, else a folder in the user's cache."""
+    """MTOFRONT_DATA if that is set, else a folder in the user's cache.
+
+    Raises ProblemError for a relative path, which workers would look for elsewhere.
+    """
     if chosen := os.environ.get("MTOFRONT_DATA"):
-        return Path(chosen).expanduser()
+        folder = Path(chosen).expanduser()
+        if not folder.is_absolute():
+            raise ProblemError(f"MTOFRONT_DATA must be an absolute path; found {chosen!r}")
+        return folder
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(home) / "mtofront" / "data"
 

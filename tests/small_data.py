@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 SMALL = {
     "census": {"train": 100, "val": 10, "test": 50},
+    "yeast": {"train": 30, "val": 10, "test": 20},
     "multimnist": {"train": 60, "val": 20, "test": 30},
     "multifashion": {"train": 60, "val": 20, "test": 30},
     "multi_fashion_mnist": {"train": 60, "val": 20, "test": 30},

@@ -364,6 +364,14 @@ def test_where_prints_the_folder_alone_and_says_apart_what_is_missing(
     assert code == 2 and "did you mean 'census'?" in err
 
 
+def test_a_relative_data_folder_is_refused(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTOFRONT_DATA", "data")
+    code, _, err = command("data", "where", "census")
+    assert code == 2 and "MTOFRONT_DATA must be an absolute path; found 'data'" in err
+
+
 def test_get_says_licence_and_citation_and_does_nothing_twice(
     command: Command, data: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
