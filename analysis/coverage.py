@@ -1,4 +1,4 @@
-"""How much of a plan has been run: expected, done, diverged, failed and missing, per arm."""
+"""How much of a plan has been run: expected, done, stopped, diverged, failed, missing, per arm."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any
 import pandas as pd
 
 from .errors import RecordsError
-from .records import DIVERGED, UNSOLVED, load, load_manifest
+from .records import DIVERGED, STOPPED, UNSOLVED, load, load_manifest
 
-STATES = ("done", "diverged", "failed", "missing")
+STATES = ("done", "stopped", "diverged", "failed", "missing")
 """What a planned run can be, for whoever looks at the folder afterwards."""
 
 
 def coverage(folder: str | Path) -> pd.DataFrame:
-    """Return one row an arm: arm, expected, done, diverged, failed, missing.
+    """Return one row an arm: arm, expected, done, stopped, diverged, failed, missing.
 
-    done: finished with numbers to the end. diverged: finished, with NaN or inf on the way. failed:
+    done: finished with numbers to the end. stopped: ended early by the scheduler, with numbers to
+    that point. diverged: finished, with NaN or inf on the way. failed:
     no records, but a failure report. missing: neither, or in a round of an adaptive arm that is not
-    planned yet. The four sum to expected. Arms
+    planned yet. The five sum to expected. Arms
     are in the order of the manifest.
 
     Raises RecordsError as `load` does, and for an unreadable failure report.
@@ -59,11 +60,14 @@ def run_states(folder: str | Path) -> pd.DataFrame:
     frame = load(folder)
     done = set(frame["run"].unique())
     diverged = set(frame.loc[frame["measure"] == DIVERGED, "run"].unique())
+    stopped = set(frame.loc[frame["measure"] == STOPPED, "run"].unique())
     failed = {run for report in failures(folder) for run in report["runs"]}
 
     def state(run: str) -> str:
         if run in diverged:
             return "diverged"
+        if run in stopped:
+            return "stopped"
         if run in done:
             return "done"
         return "failed" if run in failed else "missing"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .normalisation import Normalisation
-from .records import DIVERGED, PASSES
+from .records import DIVERGED, PASSES, STOPPED
 from .selection import Runs, training_of
 from .verdict import Comparison
 
@@ -79,10 +79,11 @@ def normalisation_table(unit: Normalisation) -> pd.DataFrame:
 def prices(frame: pd.DataFrame, baseline: str) -> dict[str, float]:
     """Return for each arm the mean backward passes of a run over those of a baseline run.
 
-    NaN where nothing was recorded. Diverged runs stopped early and are left out.
+    NaN where nothing was recorded. Runs that diverged or were stopped are left out: they took fewer
+    steps.
     """
-    diverged = frame.loc[frame["measure"] == DIVERGED, "run"]
-    passes = frame[(frame["measure"] == PASSES) & ~frame["run"].isin(diverged)]
+    shorter = frame.loc[frame["measure"].isin((DIVERGED, STOPPED)), "run"]
+    passes = frame[(frame["measure"] == PASSES) & ~frame["run"].isin(shorter)]
     means = passes.groupby("arm")["value"].mean()
     base = float(means.get(baseline, np.nan))
     return {str(arm): float(means.get(arm, np.nan)) / base for arm in frame["arm"].unique()}

@@ -19,6 +19,7 @@ FORMAT = 2
 """The manifest format that this version reads."""
 
 PASSES, DIVERGED, UNSOLVED = "backward_passes", "diverged", "unsolved_steps"
+STOPPED = "stopped"
 """Measures that describe a run instead of a task; their rows have an empty task."""
 
 

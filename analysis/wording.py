@@ -15,12 +15,14 @@ def status(table: pd.DataFrame) -> str:
     """Return one line about a coverage table: complete or partial, diverged and failed runs."""
     total = {name: int(table[name].sum()) for name in table.columns if name != "arm"}
     lost = total["failed"] + total["missing"]
-    finished = total["done"] + total["diverged"]
+    finished = total["done"] + total["stopped"] + total["diverged"]
     if lost:
         parts = [f"Partial results: {finished} of {total['expected']} planned runs are finished"]
         parts += [f"{total[name]} {name}" for name in ("failed", "missing") if total[name]]
     else:
         parts = [f"Complete: all {_count(total['expected'], 'planned run')} finished"]
+    if total["stopped"]:
+        parts.append(f"{_count(total['stopped'], 'finished run')} stopped early by the scheduler")
     if total["diverged"]:
         runs = _count(total["diverged"], "finished run")
         parts.append(f"{runs} diverged, counted as cost and never as part of a front")

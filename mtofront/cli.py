@@ -28,7 +28,8 @@ from mtofront.analysis import (
     write_report,
 )
 from mtofront.checks import check_facts, check_table
-from mtofront.display import watching
+from mtofront.data import app as data_app
+from mtofront.display import watch, watching
 from mtofront.methods import METHODS
 from mtofront.problems import PROBLEMS, ProblemError
 from mtofront.sweep import (
@@ -68,6 +69,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(data_app, name="data")
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file, see configs/")]
 SweepFolder = Annotated[Path, typer.Argument(metavar="DIR", help="the folder of a sweep")]
@@ -118,18 +121,46 @@ def plan_(config: ConfigFile, settings: Overrides = None, as_json: AsJson = Fals
         plan_table(planned, estimated, Console())
 
 
-@app.command(name="status", epilog="Example: mtofront status results/quickstart")
-def status_(directory: SweepFolder, as_json: AsJson = False) -> None:
-    """Expected, done, running, diverged, failed and missing runs, for each arm."""
+@app.command(name="status", epilog="Example: mtofront status results/quickstart --watch")
+def status_(
+    directory: SweepFolder,
+    seconds: Annotated[
+        float, typer.Argument(metavar="[SECONDS]", help="between two looks, with --watch", min=0.1)
+    ] = 2.0,
+    follow: Annotated[
+        bool, typer.Option("--watch", help="draw how it stands, until the sweep has ended")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Expected, done, running, stopped, diverged, failed and missing runs, for each arm.
+
+    With --watch: rates, time left, hypervolumes and the live front, from any terminal that sees
+    the folder; at its end exit status 1 if runs failed or are missing.
+    """
+    if follow:
+        if as_json:
+            raise RequestError("--watch draws for people and --json prints once: choose one")
+        last = watch(directory, Console(), seconds)
+        if last.count("done") + last.count("stopped") + last.count("diverged") < last.count(
+            "expected"
+        ):
+            Console(stderr=True).print(
+                f"Nobody is working on it; go on with: mtofront resume {directory}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            raise typer.Exit(FAILED)
+        return
     counts = status(Folder(directory))
-    diverged = dict(coverage(directory).set_index("arm")["diverged"])
+    ended = coverage(directory).set_index("arm")[["stopped", "diverged"]].T.to_dict()
     rows = [
         {
             "arm": arm,
             "expected": count["expected"],
-            "done": count["recorded"] - int(diverged.get(arm, 0)),
+            "done": count["recorded"] - sum(ended[arm].values()),
             "running": count["running"],
-            "diverged": int(diverged.get(arm, 0)),
+            "stopped": ended[arm]["stopped"],
+            "diverged": ended[arm]["diverged"],
             "failed": count["failed"],
             "missing": count["missing"],
         }

@@ -1,81 +1,76 @@
-"""What a person sees while a sweep runs: a live line on a terminal, plain lines elsewhere."""
+"""What a person sees while a sweep runs: a live picture on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-import numpy as np
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
-from mtofront.analysis import hypervolume
-from mtofront.sweep import Tracker
+from mtofront.picture import line, picture
+from mtofront.sweep import Folder, Standing, Tracker, is_locked, standing
 
+DRAW_SECONDS = 0.25
+"""How often the picture is drawn on a terminal."""
 PLAIN_SECONDS = 10.0
-"""How often a line is printed where there is no terminal."""
+"""How far apart lines are at first, where there is no terminal."""
+PLAIN_MOST = 120.0
+"""How far apart they are at most: each twentieth of the time that has passed adds one."""
 
 
 class Display:
-    """Shows a tracker. Nothing is drawn before the first call of `show`."""
+    """Shows standings. Nothing is drawn before the first one."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.live: Live | None = None
-        self.tracker: Tracker | None = None
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console, self.clock = console, clock
+        self.standing: Standing | None = None
+        self._tracker: Tracker | None = None
+        self._taken = -DRAW_SECONDS
+        self._begin: float | None = None
         self._printed = 0.0
-        self._best: tuple[int, str] = (-1, "")
+        self._lines = 0
 
     def show(self, tracker: Tracker) -> None:
-        """Take the newest state; called whenever a pack tells something."""
-        self.tracker = tracker
-        if self.live:
-            self.live.update(self._picture(tracker))
-        elif time.monotonic() - self._printed > PLAIN_SECONDS:
-            self._printed = time.monotonic()
-            self.console.print("  ".join(self._facts(tracker)), highlight=False)
+        """Take the newest state, if it is time to; called whenever a pack tells something."""
+        self._tracker = tracker
+        if self.clock() - self._taken >= DRAW_SECONDS:
+            self.take(tracker.standing())
 
-    def _picture(self, tracker: Tracker) -> Table:
-        grid = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=1.0, completed=tracker.share, width=30)
-        facts = self._facts(tracker)
-        line = Table.grid(padding=(0, 1))
-        line.add_row(bar, Text(f"{tracker.share:4.0%}"), Text(facts[0]))
-        grid.add_row(line)
-        grid.add_row(Text("  ".join(facts[1:]), style="dim"))
-        return grid
+    def take(self, now: Standing, *, last: bool = False) -> None:
+        """Draw a standing with the next refresh, or print it if it is time for a line."""
+        self.standing, self._taken = now, self.clock()
+        if self.console.is_terminal:
+            return
+        for told in now.lines[self._lines :]:
+            self._print(told)
+        self._lines = len(now.lines)
+        if self._begin is None:
+            self._begin = self._taken
+            due = self._begin
+        else:
+            pause = min(max((self._printed - self._begin) / 20, PLAIN_SECONDS), PLAIN_MOST)
+            due = self._printed + pause
+        if last or self._taken >= due:
+            self._printed = self._taken
+            self._print(line(now))
 
-    def _facts(self, tracker: Tracker) -> list[str]:
-        left = tracker.seconds_left()
-        facts = [
-            f"{tracker.done}/{tracker.total} runs done",
-            f"{tracker.running} running",
-            f"{tracker.diverged} diverged",
-        ]
-        if tracker.failed:
-            facts.append(f"{sum(tracker.sizes[n] for n in tracker.failed)} failed")
-        facts.append(f"{clock(left)} left" if left is not None else "starting")
-        best = self._best_hypervolume(tracker)
-        return [*facts, best] if best else facts
+    def end(self) -> None:
+        """Show the last state of what was shown."""
+        if self._tracker and self._tracker.latest:
+            self.take(self._tracker.standing(exact=True), last=True)
 
-    def _best_hypervolume(self, tracker: Tracker) -> str:
-        """The arm whose validation losses dominate most of the box below the untrained losses."""
-        heard = sum(len(parts) for parts in tracker.points.values())
-        if tracker.untrained is None or heard == self._best[0]:
-            return self._best[1]
-        volumes = {
-            arm: hypervolume(np.concatenate(parts) / tracker.untrained, np.ones(len(parts[0][0])))
-            for arm, parts in tracker.points.items()
-            if (tracker.untrained > 0).all()
-        }
-        if volumes:
-            arm = max(volumes, key=lambda name: volumes[name])
-            self._best = (heard, f"best hypervolume {volumes[arm]:.4f} ({arm})")
-        return self._best[1]
+    def draw(self) -> RenderableType:
+        """The newest standing, for a live screen."""
+        if self.standing is None:
+            return ""
+        width, height = self.console.size
+        return picture(self.standing, width, height, self.clock() - self._taken)
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -83,18 +78,30 @@ def watching(console: Console) -> Iterator[Display]:
     """A display that draws while the block runs and leaves its last state on the screen."""
     display = Display(console)
     if not console.is_terminal:
-        yield display
+        try:
+            yield display
+        finally:
+            display.end()
         return
-    with Live(console=console, refresh_per_second=4) as live:
-        display.live = live
-        yield display
+    with Live(console=console, refresh_per_second=1 / DRAW_SECONDS, get_renderable=display.draw):
+        try:
+            yield display
+        finally:
+            display.end()
 
 
-def clock(seconds: float) -> str:
-    """Minutes and seconds, or hours and minutes."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+def watch(directory: Path, console: Console, seconds: float) -> Standing:
+    """Show how the sweep in a folder stands, from its files alone, until nobody works on it.
+
+    Returns the last standing. Raises RequestError if the folder holds no sweep.
+    """
+    folder = Folder(directory)
+    now = standing(folder)  # an error is told before a screen is made
+    with watching(console) as display:
+        while is_locked(folder):
+            display.take(now)
+            time.sleep(seconds)
+            now = standing(folder)
+        now = standing(folder)
+        display.take(now, last=True)
+    return now

@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mtofront.display import clock
 from mtofront.methods import TREATMENTS, Choice, Count, Hyper, Method, Number, Treatment
+from mtofront.picture import clock
 from mtofront.problems import FAMILIES, Problem
 from mtofront.sweep import Estimate, Plan, passes_per_step
 
@@ -74,6 +74,8 @@ def plan_table(planned: Plan, estimated: Estimate, console: Console) -> None:
             "front needs them.",
             highlight=False,
         )
+    if planned.config.scheduler:
+        console.print(_halving(planned, estimated), highlight=False)
     console.print(planned.pack_size.sentence(), highlight=False)
     total = sum(arm.runs for arm in estimated.arms)
     packs = sum(arm.packs for arm in estimated.arms)
@@ -81,6 +83,21 @@ def plan_table(planned: Plan, estimated: Estimate, console: Console) -> None:
         f"{total} runs of {planned.steps_per_run} steps in {packs} packs: about "
         f"{clock(estimated.seconds)} on {estimated.workers} workers. Nothing was started.",
         highlight=False,
+    )
+
+
+def _halving(planned: Plan, estimated: Estimate) -> str:
+    """What a scheduler is expected to save."""
+    one = next(iter(planned.runs.values()))
+    assert one.scheduler is not None
+    rungs, keep = " and ".join(map(str, one.rungs)), one.scheduler["keep"]
+    shares = sorted(arm.epochs_share for arm in estimated.arms)
+    low, high = f"{shares[0]:.0%}", f"{shares[-1]:.0%}"
+    trained = low if low == high else f"{low} to {high}"
+    return (
+        f"{one.scheduler['name']}: after epochs {rungs} of {one.epochs}, {keep:.3g} of the runs "
+        f"of each arm and seed go on; about {trained} of all epochs are trained, and passes and "
+        "times count only these."
     )
 
 

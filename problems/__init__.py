@@ -9,22 +9,30 @@ One's own problem is any callable that returns a `Problem`; a config names it `m
 
 from collections.abc import Callable
 
+from .census import census
 from .concave import concave
 from .data_checks import Overlap, refuse_bad_data, unfinite_rows
 from .landscape import landscape
 from .linear_bottleneck import linear_bottleneck
 from .multidigits import multidigits
+from .multimnist import multi_fashion_mnist, multifashion, multimnist
 from .problem import Measure, Problem, ProblemError, Split, Task
 from .pymoo_family import pymoo_problem
 from .quadratics import quadratics
 from .truth import Truth
+from .yeast import yeast
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {
+    "census": census,
     "concave": concave,
     "landscape": landscape,
     "linear_bottleneck": linear_bottleneck,
+    "multi_fashion_mnist": multi_fashion_mnist,
     "multidigits": multidigits,
+    "multifashion": multifashion,
+    "multimnist": multimnist,
     "quadratics": quadratics,
+    "yeast": yeast,
 }
 """Registry: the key a config names -> what makes the problem; its keywords are the options."""
 

@@ -13,14 +13,16 @@ from .costs import mean_passes_per_step, passes_per_step
 from .errors import EngineError, Interrupted, RequestError, StorageError
 from .estimate import Estimate, estimate
 from .examine import Examination, examine
-from .folder import Folder
+from .folder import Folder, is_locked
 from .launch import Outcome, resume, run
 from .planning import Plan, plan
 from .provide import named_problem
 from .spec import RunSpec
-from .tracker import Tracker, status
+from .standing import ArmStanding, Standing
+from .tracker import Tracker, standing, status
 
 __all__ = [
+    "ArmStanding",
     "Config",
     "EngineError",
     "Estimate",
@@ -31,10 +33,12 @@ __all__ = [
     "Plan",
     "RequestError",
     "RunSpec",
+    "Standing",
     "StorageError",
     "Tracker",
     "estimate",
     "examine",
+    "is_locked",
     "load_config",
     "mean_passes_per_step",
     "named_problem",
@@ -42,5 +46,6 @@ __all__ = [
     "plan",
     "resume",
     "run",
+    "standing",
     "status",
 ]

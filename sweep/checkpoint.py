@@ -22,7 +22,7 @@ from .folder import write_whole
 from .snapshot import Snapshot
 from .spec import RunSpec
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the meaning of what a checkpoint holds changes; others are not taken up."""
 DIGEST = hashlib.sha256
 """Its digest of everything before stands at the end of the file."""

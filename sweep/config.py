@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
@@ -16,6 +17,8 @@ from .precision import Precision
 
 Value = float | int | str
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+"""Experiment trackers that may be told how packs go."""
 
 
 class Section(BaseModel):
@@ -109,6 +112,27 @@ class Tuning(Section):
     runs_per_arm: Literal["equal", "equal_backward_passes", "as_given"] = "equal"
 
 
+class Scheduler(Section):
+    """Which runs are stopped early; see `halving`. A name alone will do.
+
+    rungs: shares of the epochs after which an arm's runs of one seed are compared. keep: the share
+    of them that goes on at each.
+    """
+
+    name: Literal["front_halving"]
+    rungs: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.2, 0.4)
+    keep: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    @field_validator("rungs")
+    @classmethod
+    def _ascending(cls, rungs: tuple[float, ...]) -> tuple[float, ...]:
+        if not rungs:
+            raise ValueError("at least one rung is needed; found an empty list")
+        if list(rungs) != sorted(rungs):
+            raise ValueError(f"rungs must ascend; found {list(rungs)}")
+        return _distinct(rungs, "rung")
+
+
 class Resources(Section):
     """What the sweep may use. pack: runs trained side by side. cpus: all unless given.
 
@@ -144,14 +168,28 @@ class Config(Section):
     seeds: tuple[int, ...]
     arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     tuning: Tuning = Tuning()
+    scheduler: Scheduler | None = None
     resources: Resources = Resources()
     report: Report = Report()
+    logging: tuple[str, ...] = ()
     _document: Document | None = PrivateAttr(default=None)
 
     def error(self, place: Place, message: str) -> RequestError:
         """An error about one field, with file and line if the config came from a file."""
         document = self._document or Document("config", {}, {})
         return document.error(place, message)
+
+    @field_validator("logging", mode="before")
+    @classmethod
+    def _one_tracker_or_more(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("logging")
+    @classmethod
+    def _known_trackers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            _known(name, TRACKERS, "experiment tracker")
+        return _distinct(names, "experiment tracker")
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -168,6 +206,11 @@ class Config(Section):
         if not seeds:
             raise ValueError("at least one seed is needed; found an empty list")
         return _distinct(seeds, "seed")
+
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _named_scheduler(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
     @field_validator("arms", mode="before")
     @classmethod
@@ -239,5 +282,6 @@ def _fields_at(place: Place) -> list[str]:
     """The fields that the section at `place` has."""
     section: Any = Config
     for part in place:
-        section = section.model_fields[str(part)].annotation
+        found = section.model_fields[str(part)].annotation
+        section = next((one for one in get_args(found) if one is not NoneType), found)
     return list(section.model_fields)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .errors import StorageError
 from .job import News, Tell, run_pack
+from .rungs import Rungs
 from .work import Work
 
 QUIET = {
@@ -38,13 +40,31 @@ def inline(work: Work, tell: Tell) -> None:
         tell(news)
         if news.storage:
             raise StorageError(None, news.storage)
+        if work.rungs:
+            work.rungs.hear(news)
 
     root, home, every = str(work.folder.root), str(work.home), work.resources.checkpoint_seconds
-    packs = list(work.packs)
+    packs: Sequence[int] = work.packs
     while packs:
-        for number in packs:
-            run_pack(root, number, home, work.device, every, watch)
+        waiting: set[int] = set()
+        for number in _in_turn(packs, waiting, work.rungs):
+            if run_pack(root, number, home, work.device, every, watch):
+                waiting.add(number)
         packs = work.grow() if work.grow else []
+
+
+def _in_turn(packs: Sequence[int], waiting: set[int], rungs: Rungs | None) -> Iterator[int]:
+    """Every pack; and as soon as they may go on, those that wait at a rung, which are left out."""
+    fresh = deque(packs)
+    while True:
+        ready = [number for number in waiting if rungs and rungs.may_go_on(number)]
+        if ready:
+            waiting.discard(min(ready))
+            yield min(ready)
+        elif fresh:
+            yield fresh.popleft()
+        else:
+            return
 
 
 def ray(work: Work, tell: Tell) -> None:

@@ -23,13 +23,17 @@ TIMED_STEPS = 5
 
 @dataclass(frozen=True)
 class ArmEstimate:
-    """runs, packs, backward passes of all runs, and seconds on one worker."""
+    """runs, packs, backward passes of all runs, and seconds on one worker.
+
+    epochs_share: of all epochs of its runs, that a scheduler is expected to have it train.
+    """
 
     arm: str
     runs: int
     packs: int
     backward_passes: int
     seconds: float
+    epochs_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ def _arm(planned: Plan, arm: str) -> ArmEstimate:
     step, evaluation = _timed(largest, planned)
     budget = planned.config.budget
     evaluations = len(evaluation_epochs(budget.epochs, budget.evaluations))
-    seconds = planned.steps_per_run * step + evaluations * evaluation
+    share = planned.arm_shares()[arm]
+    seconds = share * (planned.steps_per_run * step + evaluations * evaluation)
     runs = planned.arm_runs()[arm]
     return ArmEstimate(
         arm,
@@ -69,6 +74,7 @@ def _arm(planned: Plan, arm: str) -> ArmEstimate:
         planned.arm_packs()[arm],
         planned.arm_passes()[arm],
         seconds * runs / len(largest),
+        share,
     )
 
 

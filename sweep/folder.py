@@ -52,6 +52,10 @@ class Folder:
         """Where a pack in training stands; its halves' stand beside it."""
         return self.root / "checkpoints" / f"pack-{pack:05d}.ckpt"
 
+    def rung(self, arm: str, epoch: int) -> Path:
+        """What was decided on an arm's runs after an epoch."""
+        return self.root / "rungs" / f"{arm}-epoch-{epoch:05d}.json"
+
     def failure(self, pack: int) -> Path:
         """Why a pack failed, if it did."""
         return self.root / "failures" / f"pack-{pack:05d}.json"

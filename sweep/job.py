@@ -9,24 +9,31 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .checkpoint import Checkpoints
+from .decisions import read_decision
 from .errors import StorageError
 from .folder import Folder, write_json, write_table
 from .memory import keep_freed_memory
+from .prepared import first_alone
 from .provide import placed_problem
 from .records import record_table
 from .spec import spec_from_dict
-from .train import train_pack
-from .trained import Progress
+from .train import Ask, train_pack
+from .trained import Progress, Waiting
 
 
 @dataclass(frozen=True)
 class News:
     """What a pack tells the driver, in plain values.
 
-    points: the runs' validation losses, NaN where diverged. notices: what the user is to know.
+    points: the runs' validation losses, NaN where diverged. steps: that its runs have taken
+    together. notices: what the user is to know.
+    stopped: runs that a scheduler has ended. waits: the pack stands at a rung, its points are those
+    of the runs that have not ended, and it is to be run again when the rung is decided.
     training, evaluating: seconds that its worker has spent on either.
     failed: one line if the pack could not be trained. storage: one line if nothing can be written.
     """
@@ -37,12 +44,15 @@ class News:
     epochs: int = 1
     diverged: int = 0
     points: tuple[tuple[float, ...], ...] = ()
+    steps: int = 0
     done: bool = False
     notices: tuple[str, ...] = ()
     training: float = 0.0
     evaluating: float = 0.0
     failed: str = ""
     storage: str = ""
+    stopped: int = 0
+    waits: bool = False
 
 
 Tell = Callable[[News], None]
@@ -50,8 +60,10 @@ Tell = Callable[[News], None]
 
 def run_pack(
     root: str, number: int, home: str, device: str, checkpoint_seconds: float, tell: Tell
-) -> None:
+) -> bool:
     """Train pack `number` of the sweep in folder `root` and write its records.
+
+    Returns whether it waits at a rung instead, to be run again when that is decided.
 
     home: where the user's own modules are found. checkpoint_seconds: how far apart checkpoints are
     at least; what an earlier attempt left is gone on from. A pack that raises becomes a failure
@@ -63,7 +75,7 @@ def run_pack(
     try:
         folder.failure(number).unlink(missing_ok=True)
         checkpoints = Checkpoints(folder.checkpoint(number), checkpoint_seconds)
-        _train_and_write(folder, manifest, number, home, device, checkpoints, tell)
+        return _train_and_write(folder, manifest, number, home, device, checkpoints, tell)
     except StorageError as error:
         tell(News(number, len(identities), storage=str(error.strerror)))
     except Exception as error:
@@ -72,6 +84,7 @@ def run_pack(
         with contextlib.suppress(StorageError):
             write_failure(folder, number, identities, line, text)
         tell(News(number, len(identities), failed=line))
+    return False
 
 
 def write_failure(
@@ -89,13 +102,15 @@ def _train_and_write(
     device: str,
     checkpoints: Checkpoints,
     tell: Tell,
-) -> None:
+) -> bool:
     packs, runs, tasks = manifest["packs"], manifest["runs"], manifest["tasks"]
     assert isinstance(packs, list) and isinstance(runs, dict) and isinstance(tasks, list)
     specs = [spec_from_dict(runs[identity]) for identity in packs[number]]
     if home not in sys.path:
         sys.path.insert(0, home)
-    problem = placed_problem(specs[0].problem, specs[0].options_text, device)
+    about = specs[0].problem, specs[0].options_text
+    with first_alone(f"{folder.root} {manifest.get('created')}", " ".join(about)):
+        problem = placed_problem(*about, device)
 
     latest = News(number, len(specs), epochs=specs[0].epochs)
 
@@ -106,7 +121,11 @@ def _train_and_write(
 
     keep_freed_memory()
     with _one_thread():
-        trained = train_pack(problem, specs, listen, checkpoints)
+        trained = train_pack(problem, specs, listen, checkpoints, _asked(folder, specs[0].arm))
+    if isinstance(trained, Waiting):
+        points = _plain(trained.points)
+        tell(replace(latest, runs=len(specs), epoch=trained.epoch, points=points, waits=True))
+        return True
     write_table(folder.records(number), record_table(trained, tasks))
     checkpoints.clear()
     batching = f"runs of this problem train one by one: {trained.notice}"
@@ -116,11 +135,28 @@ def _train_and_write(
             runs=len(specs),
             epoch=latest.epochs,
             diverged=int((trained.diverged_at >= 0).sum()),
+            stopped=int(trained.stopped.sum()),
             points=(),
+            steps=int(trained.steps.sum()),
             done=True,
             notices=(*checkpoints.notices, *([batching] if trained.notice else [])),
         )
     )
+    return False
+
+
+def _asked(folder: Folder, arm: str) -> Ask:
+    """Answers from the folder which runs stop at a rung of the arm."""
+
+    def ask(rung: int) -> frozenset[str] | None:
+        decision = read_decision(folder, arm, rung)
+        return None if decision is None else frozenset(decision.stopped)
+
+    return ask
+
+
+def _plain(points: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(map(float, row)) for row in points)
 
 
 def _news(number: int, progress: Progress, notices: tuple[str, ...]) -> News:
@@ -131,10 +167,12 @@ def _news(number: int, progress: Progress, notices: tuple[str, ...]) -> News:
         progress.epoch,
         progress.epochs,
         progress.diverged,
-        tuple(tuple(map(float, row)) for row in progress.points),
+        _plain(progress.points),
+        progress.steps,
         notices=notices,
         training=progress.training,
         evaluating=progress.evaluating,
+        stopped=progress.stopped,
     )
 
 

@@ -16,14 +16,16 @@ import yaml
 from mtofront import __version__
 
 from .arms import arm_method, arm_passes_per_step
-from .config import Config, Resources, validated
+from .config import Config, validated
 from .document import read_document
 from .engines import ENGINES
 from .errors import Interrupted, RequestError
 from .folder import Folder, Pack, locked, write_json, write_whole
 from .job import News
+from .logged import check_logging, log_of
 from .planning import Plan, plan
 from .rounds import first_rounds, next_packs, unplanned
+from .rungs import Rungs, heal
 from .spec import FORMAT
 from .tracker import Tracker
 from .work import Work
@@ -61,6 +63,7 @@ def run(
     Raises RequestError if the config is wrong or the folder holds something else (nothing is
     touched then), StorageError if it cannot be written, Interrupted if stopped from outside.
     """
+    check_logging(config)
     planned = plan(config)
     folder = Folder(Path(out) if out is not None else Path("results") / config.name)
     _check_folder(folder, planned)
@@ -69,7 +72,7 @@ def run(
             text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
             write_whole(folder.config, lambda file: file.write(text.encode()))
             write_json(folder.manifest, _manifest(planned))
-        outcome = _train(folder, config.resources, address, listen)
+        outcome = _train(folder, config, address, listen)
     return replace(outcome, notices=(*planned.notes, *outcome.notices))
 
 
@@ -83,8 +86,9 @@ def resume(
     folder = Folder(Path(directory))
     folder.read_manifest()
     config = validated(read_document(folder.config))
+    check_logging(config)
     with locked(folder):
-        return _train(folder, config.resources, address, listen)
+        return _train(folder, config, address, listen)
 
 
 def _check_folder(folder: Folder, planned: Plan) -> None:
@@ -111,7 +115,7 @@ def _check_folder(folder: Folder, planned: Plan) -> None:
 
 def _train(
     folder: Folder,
-    resources: Resources,
+    config: Config,
     address: str | None,
     listen: Callable[[Tracker], None] | None,
 ) -> Outcome:
@@ -134,25 +138,47 @@ def _train(
             tracker.extend(folder.read_manifest(), new)
         return new
 
+    def say(line: str) -> None:
+        tracker.say(line)
+        if listen:
+            listen(tracker)
+
     if listen:
         listen(tracker)
+    mended: list[str] = []
     if todo:
-        adaptive = any(unplanned(manifest).values())
-        work = Work(folder, todo, resources, Path.cwd(), address, grow if adaptive else None)
+        rungs = None
+        if _is_scheduled(manifest):
+            mended = heal(folder, manifest, todo)
+            rungs = Rungs(folder, manifest, todo)
+        work = Work(
+            folder,
+            todo,
+            config.resources,
+            Path.cwd(),
+            address,
+            grow if any(unplanned(manifest).values()) else None,
+            rungs,
+            say,
+            log_of(config, manifest, tracker),
+        )
         try:
-            ENGINES[resources.engine](work, tell)
+            with tracker.saving():
+                ENGINES[config.resources.engine](work, tell)
         except KeyboardInterrupt:  # at any moment, also when a first one is being seen to
             raise Interrupted(str(folder.root)) from None
-        finally:
-            folder.progress.unlink(missing_ok=True)
     return Outcome(
         folder.root,
         sum(tracker.sizes.values()),
         tracker.diverged,
         tracker.failed,
-        (*_retrained(folder, flaws), *tracker.notices),
+        (*_retrained(folder, flaws), *mended, *tracker.notices),
         tracker.evaluation_share,
     )
+
+
+def _is_scheduled(manifest: Mapping[str, Any]) -> bool:
+    return any("scheduler" in run for run in manifest["runs"].values())
 
 
 def _retrained(folder: Folder, flaws: Mapping[int, str | None]) -> list[str]:

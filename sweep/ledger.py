@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,18 +14,21 @@ from .course import Course
 from .evaluate import Measurement, losses_of
 from .snapshot import Snapshot
 from .spec import RunSpec
-from .trained import Progress, Trained
+from .trained import Progress, Trained, Waiting
 
 Floats = NDArray[np.float64]
-ARRAYS = ("rows", "ended", "steps", "diverged_at", "passes", "unsolved", "best", "waited", "points")
+ARRAYS = (
+    "rows", "ended", "stopped", "steps", "diverged_at", "passes", "unsolved", "best", "waited",
+    "points",
+)  # fmt: skip
 """What the account keeps beside the measurements; `unsolved` and `best` may not be there yet."""
 
 
 class Ledger:
     """The account of N runs.
 
-    A run that diverged, or whose validation losses have not fallen for `patience` evaluations, has
-    ended: it leaves the pack, and nobody computes for it any more.
+    A run that diverged, or whose validation losses have not fallen for `patience` evaluations, or
+    that a scheduler stopped, has ended: it leaves the pack, and nobody computes for it any more.
     """
 
     def __init__(self, specs: Sequence[RunSpec]) -> None:
@@ -33,6 +36,7 @@ class Ledger:
         self._specs = tuple(specs)
         self._rows = np.arange(count)
         self._ended = np.zeros(count, dtype=bool)
+        self._stopped = np.zeros(count, dtype=bool)
         self._measured: list[Measurement] = []
         self._steps = np.zeros(count, dtype=np.int64)
         self._diverged_at = np.full(count, -1, dtype=np.int64)
@@ -92,6 +96,12 @@ class Ledger:
         self._points = np.full((len(self._specs), shown.shape[1]), np.nan)
         self._points[runs[diverged_at < 0]] = shown[own][diverged_at < 0]
 
+    def stop(self, runs: Container[str]) -> None:
+        """End the runs of these ids by a scheduler's decision; those that have ended stay as is."""
+        named = np.array([spec.id in runs for spec in self._specs])
+        self._stopped |= named & ~self._ended
+        self._ended |= named
+
     def going_on(self) -> Tensor | None:
         """Rows of the course that are still needed, or None if every run has ended.
 
@@ -109,7 +119,20 @@ class Ledger:
     def progress(self, epoch: int) -> Progress:
         """What to tell after an evaluation."""
         diverged = int((self._diverged_at >= 0).sum())
-        return Progress(len(self._specs), epoch, self._specs[0].epochs, diverged, self._points)
+        stopped, steps = int(self._stopped.sum()), int(self._steps.sum())
+        return Progress(
+            len(self._specs),
+            epoch,
+            self._specs[0].epochs,
+            diverged,
+            self._points,
+            steps,
+            stopped=stopped,
+        )
+
+    def waiting(self, epoch: int) -> Waiting:
+        """What to compare at a rung: the runs that have not ended."""
+        return Waiting(epoch, np.where(self._ended[:, None], np.nan, self._points))
 
     def closed(self, course: Course, notice: str) -> Trained:
         """The whole account, when the training is over."""
@@ -118,6 +141,7 @@ class Ledger:
             tuple(self._measured),
             self._steps,
             self._diverged_at,
+            self._stopped,
             self._passes,
             self._unsolved,
             course.members(),

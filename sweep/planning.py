@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from .arms import Trial, arm_method, arm_passes_per_step, arm_search, arm_trials
 from .config import Config
 from .costs import mean_passes_per_step
 from .examine import admit
+from .halving import epochs_spent
 from .packsize import PackSize, fitting_pack
 from .provide import placed_problem, provide
 from .searches import Search
@@ -76,12 +78,27 @@ class Plan:
             counts[self.runs[pack[0]].arm] += 1
         return counts
 
+    def arm_shares(self) -> dict[str, float]:
+        """Share of all epochs of its runs that each arm is expected to train: 1 if none stops."""
+        runs = self.arm_runs()
+        one = next(iter(self.runs.values()))
+        if one.scheduler is None:
+            return dict.fromkeys(runs, 1.0)
+        rule, seeds = one.scheduler, len(self.config.seeds)
+        return {
+            arm: epochs_spent(count // seeds, one.epochs, one.rungs, rule["keep"])
+            / (count // seeds * one.epochs)
+            for arm, count in runs.items()
+        }
+
     def arm_passes(self) -> dict[str, int]:
         """Backward passes of each arm's runs together, through the shared parameters."""
-        passes = dict.fromkeys(self.config.arms, 0)
+        passes = dict.fromkeys(self.config.arms, 0.0)
+        shares = self.arm_shares()
         for spec in self.all_specs():
-            passes[spec.arm] += round(_mean_passes(spec, len(self.tasks)) * self.steps_per_run)
-        return passes
+            steps = shares[spec.arm] * self.steps_per_run
+            passes[spec.arm] += _mean_passes(spec, len(self.tasks)) * steps
+        return {arm: round(count) for arm, count in passes.items()}
 
 
 def plan(config: Config) -> Plan:
@@ -114,6 +131,7 @@ def plan(config: Config) -> Plan:
         for arm in config.arms
         if (search := arm_search(config, arm, tasks))
     }
+    _check_scheduler(config, rounds)
     return Plan(config, names, runs, packed(runs, size.limit), steps, size, rounds, notes)
 
 
@@ -272,7 +290,39 @@ def _spec(config: Config, arm: str, setting: Setting, seed: int) -> RunSpec:
         evaluations=len(evaluation_epochs(config.budget.epochs, config.budget.evaluations)) - 1,
         patience=config.budget.patience,
         precision=config.budget.precision,
+        scheduler=_scheduler(config),
     )
+
+
+def _check_scheduler(config: Config, rounds: Mapping[str, Rounds]) -> None:
+    """What an adaptive arm learns from are whole trainings."""
+    if config.scheduler and rounds:
+        arm = next(iter(rounds))
+        raise config.error(
+            ("arms", arm, "weights"),
+            "a scheduler stops runs early, but an adaptive arm chooses weights by what whole runs "
+            f"reached; found both scheduler: {config.scheduler.name} and weights that are searched "
+            "for. Leave the scheduler out, or give the arm a grid of weights",
+        )
+
+
+def _scheduler(config: Config) -> dict[str, Any] | None:
+    """A run's scheduler, rungs in epochs. Raises RequestError for a rung without an evaluation."""
+    rule, budget = config.scheduler, config.budget
+    if rule is None:
+        return None
+    measured = sorted(evaluation_epochs(budget.epochs, budget.evaluations) - {0, budget.epochs})
+    rungs = [round(share * budget.epochs) for share in rule.rungs]
+    if not set(rungs) <= set(measured) or len(set(rungs)) < len(rungs):
+        at = ", ".join(f"{epoch / budget.epochs:.3g}" for epoch in measured) or "none of them"
+        raise config.error(
+            ("scheduler", "rungs") if "rungs" in rule.model_fields_set else ("scheduler",),
+            f"every rung must fall on an evaluation of its own before the last; found the shares "
+            f"{', '.join(f'{share:g}' for share in rule.rungs)}, after epochs "
+            f"{', '.join(map(str, rungs))} of {budget.epochs}; allowed with budget.evaluations = "
+            f"{budget.evaluations}: {at}",
+        )
+    return {"name": rule.name, "rungs": rungs, "keep": rule.keep}
 
 
 def _mean_passes(spec: RunSpec, tasks: int) -> float:

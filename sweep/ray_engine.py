@@ -1,4 +1,4 @@
-"""Ray Tune as the engine: one trial trains one pack. Only this and `ray_search` import Ray."""
+"""Ray Tune as the engine: one trial trains one pack."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from ray.tune.experiment import Trial
 
 from .errors import EngineError, Interrupted, RequestError, StorageError
 from .job import News, Tell, run_pack, write_failure
+from .ray_cluster import can_train, is_carried, join
+from .ray_logging import loggers
+from .ray_scheduler import PackScheduler
 from .ray_search import PackSearcher
 from .work import Work
 
@@ -35,11 +38,13 @@ def train(work: Work, tell: Tell) -> None:
     with _ray(work), _signals(), _watched() as lost:
         news = _Newsreel(work, tell)
         search = PackSearcher(work.packs, work.grow, news.open) if work.grow else None
+        trackers = loggers(work.log, work.folder.root, work.say) if work.log else []
         tuner = tune.Tuner(
             tune.with_resources(_trainable(work), _per_pack(work)),
             # a searcher suggests one pack at a time; all at once is faster where all are known
             param_space={} if search else {"pack": tune.grid_search(list(work.packs))},
             tune_config=tune.TuneConfig(
+                scheduler=PackScheduler(work.rungs) if work.rungs else None,
                 search_alg=search,
                 num_samples=-1 if search else 1,
                 reuse_actors=True,
@@ -50,7 +55,7 @@ def train(work: Work, tell: Tell) -> None:
                 name="tune",
                 storage_path=str(work.folder.root.resolve()),
                 verbose=0,
-                callbacks=[news],
+                callbacks=[news, *trackers],
                 stop=_StopWithoutStorage(),
                 failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
             ),
@@ -62,6 +67,9 @@ def train(work: Work, tell: Tell) -> None:
                 raise Interrupted(str(work.folder.root)) from None
         except OSError as error:
             raise StorageError(error.errno, f"{work.folder.root}: {error}") from error
+        finally:
+            for tracker in trackers:
+                tracker.close()
     if lost.is_set():
         raise EngineError(
             f"{work.folder.root}: every node of Ray died; go on with: mtofront resume "
@@ -84,12 +92,19 @@ def _per_pack(work: Work) -> dict[str, float]:
 
 def _trainable(work: Work) -> Any:
     """A function for Tune. It closes over plain values only: workers get it by value."""
-    root, home, device = str(work.folder.root.resolve()), str(work.home), work.device
-    every = work.resources.checkpoint_seconds
+    root, device, every = (
+        str(work.folder.root.resolve()),
+        work.device,
+        work.resources.checkpoint_seconds,
+    )
+    # what was sent to the nodes of a cluster is where their workers stand
+    at_home = None if is_carried(work) else str(work.home)
 
     def pack(config: dict[str, Any]) -> None:
-        number = config["pack"]
-        run_pack(root, number, home, device, every, lambda n: tune.report({"news": asdict(n)}))
+        number, home = config["pack"], at_home or os.getcwd()
+        tell: Tell = lambda news: tune.report({"news": asdict(news)})  # noqa: E731
+        while run_pack(root, number, home, device, every, tell):
+            pass  # the report came back, so the rung is decided; a paused trial gets no further
 
     return pack
 
@@ -129,7 +144,10 @@ class _Newsreel(Callback):  # type: ignore[misc]
         line = f"the worker process died {ATTEMPTS} times while it trained this pack"
         write_failure(self.work.folder, number, runs, line, "")
         self.open.discard(number)
-        self.tell(News(number, len(runs), failed=line))
+        news = News(number, len(runs), failed=line)
+        self.tell(news)
+        if self.work.rungs:
+            self.work.rungs.hear(news)
 
 
 class _StopWithoutStorage(Stopper):  # type: ignore[misc]
@@ -156,20 +174,34 @@ def _ray(work: Work) -> Iterator[None]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:
-            ray.init(address=address, **quiet)
+            join(work, address, quiet)
         else:
             gpus = {"num_gpus": 0} if not work.resources.gpus_per_pack else {}
             ray.init(
                 address="local", num_cpus=work.workers, include_dashboard=False, **gpus, **quiet
             )
+            _check_gpus(work)
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = f"the cluster at {address}" if address else "a local Ray"
+        if isinstance(error, RequestError):
+            ray.shutdown()
+            raise
         line = str(error).strip().splitlines()[0]
         raise RequestError(f"cannot join or start {where}: {line}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_gpus(work: Work) -> None:
+    """Tune would wait for ever for a GPU that is not there."""
+    wanted, found = work.resources.gpus_per_pack, ray.cluster_resources()
+    if not can_train(found, wanted):
+        raise RequestError(
+            f"resources.gpus_per_pack: a pack is to have {wanted:g} GPUs; this machine has "
+            f"{found.get('GPU', 0):g}. Set it to 0 to train on the processor"
+        )
 
 
 @contextlib.contextmanager

@@ -14,9 +14,9 @@ def record_table(trained: Trained, tasks: Sequence[str]) -> pa.Table:
     """The records of a pack, one number a row, in the columns that `mtofront.analysis.load` names.
 
     A diverged run keeps what was measured before it diverged, and gets a row `diverged` with the
-    step; every run gets a row `backward_passes`, and one `unsolved_steps` if its method solves
-    equations by iteration, and `members` if it trains several networks. No loss in the records
-    is NaN or infinite.
+    step; one that a scheduler stopped gets a row `stopped` where that was; every run gets a row
+    `backward_passes`, and one `unsolved_steps` if its method solves equations by iteration, and
+    `members` if it trains several networks. No loss in the records is NaN or infinite.
     """
     parts = [_measured(trained, tasks, n) for n in range(len(trained.specs))]
     return pa.concat_tables(parts)
@@ -35,6 +35,8 @@ def _measured(trained: Trained, tasks: Sequence[str], n: int) -> pa.Table:
         before = max((m.epoch for m in kept), default=0)
         last = (diverged, before)
         rows.append((diverged, before, "train", "", "diverged", 1.0))
+    if trained.stopped[n]:
+        rows.append((*last, "train", "", "stopped", 1.0))
     rows.append((*last, "train", "", "backward_passes", float(trained.backward_passes[n])))
     if trained.unsolved is not None:
         rows.append((*last, "train", "", "unsolved_steps", float(trained.unsolved[n])))

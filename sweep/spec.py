@@ -23,6 +23,8 @@ class RunSpec:
     treatment: how the method is applied, where that is not the default.
     patience: evaluations in a row without a lower validation loss after which it ends, or None.
     precision: in which the network's layers compute while training.
+    scheduler: the rule by which it may be stopped among the runs of its arm and seed, or None:
+        its name, its rungs in epochs, and the share `keep` of runs that go on at each.
     """
 
     arm: str
@@ -41,15 +43,24 @@ class RunSpec:
     evaluations: int
     patience: int | None = None
     precision: str = "float32"
+    scheduler: Mapping[str, Any] | None = None
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which it is decided whether the run goes on."""
+        return tuple(self.scheduler["rungs"]) if self.scheduler else ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON.
 
-        The default precision is left out: runs from before there was a choice keep their id.
+        The default precision and the lack of a scheduler are left out: runs from before there was a
+        choice keep their id.
         """
         values = asdict(self)
         if self.precision == "float32":
             del values["precision"]
+        if self.scheduler is None:
+            del values["scheduler"]
         return values
 
     @property

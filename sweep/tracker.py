@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import StorageError
 from .folder import Folder, Pack, is_locked, write_json
+from .fronts import Fronts
+from .halving import work_share
 from .job import News
+from .retrace import Past, retrace
 from .rounds import unplanned
+from .standing import ArmStanding, Standing, standing_from
 
 SAVE_SECONDS = 1.0
-"""How often the list of running packs is written for `status`, at most."""
+"""How often the standing is written for `status`, at most."""
+SAVE_AT_LEAST = 10.0
+"""How often it is written where nothing is heard, so that the time left stays true."""
+SHOWN = 64
+"""Points of an arm's front that watchers get: as many as a picture in characters can show."""
 
 
 class Tracker:
     """What the driver has heard so far. Counts are runs, not packs.
 
-    start: monotonic seconds when the first pack began. points: arm -> validation losses (n, T) of
-    all evaluations heard of, rows with NaN left out. untrained: (T,) losses before training.
+    start: monotonic seconds when the first pack began. fronts: of the validation losses of all
+    evaluations heard of. past: pack -> what earlier processes recorded. lines: what the engine
+    told, like where to look for more. Another thread may ask for the standing at any time.
     """
 
     def __init__(self, folder: Folder, manifest: Mapping[str, Any], todo: Sequence[int]) -> None:
@@ -35,10 +45,14 @@ class Tracker:
         self.extend(manifest, todo)
         self.before = sum(size for n, size in self.sizes.items() if n not in self.work)
         self.latest: dict[int, News] = {}
-        self.points: dict[str, list[NDArray[np.float64]]] = {}
-        self.untrained: NDArray[np.float64] | None = None
-        self._saved = 0.0
+        self.lines: list[str] = []
+        self.tasks = tuple(manifest.get("tasks", ()))
+        self.past = retrace(folder, self.sizes.keys() - self.work.keys(), self.tasks)
+        self.fronts = _fronts(self.past, self.arms)
         self._resumed = 0.0
+        self._resumed_steps = 0
+        self._heard = 0
+        self._lock = threading.RLock()
 
     def extend(self, manifest: Mapping[str, Any], todo: Sequence[int]) -> None:
         """Take in that there are more packs to do."""
@@ -46,29 +60,33 @@ class Tracker:
         self.arms = [manifest["runs"][runs[0]]["arm"] for runs in manifest["packs"]]
         costs = {arm: info["backward_passes_per_step"] for arm, info in manifest["arms"].items()}
         self.work |= {n: self.sizes[n] * costs[self.arms[n]] for n in todo}
-        later = unplanned(manifest)
-        self.later = sum(later.values())
-        self.later_work = sum(runs * costs[arm] for arm, runs in later.items())
+        firsts = {n: manifest["runs"][runs[0]] for n, runs in enumerate(manifest["packs"])}
+        self.rules = {n: run["scheduler"] for n, run in firsts.items() if "scheduler" in run}
+        self.later = unplanned(manifest)
+        self.later_work = sum(runs * costs[arm] for arm, runs in self.later.items())
 
     def hear(self, news: News) -> None:
         """Take in what one pack told."""
-        if not self.latest:
-            self.start = time.monotonic()
-        if news.pack not in self.latest:  # what its checkpoint holds took no time now
-            self._resumed += self.work[news.pack] * news.epoch / news.epochs
-        self.latest[news.pack] = news
-        points = np.array(news.points, dtype=float)
-        points = points[np.isfinite(points).all(axis=1)] if points.size else points
-        if len(points):
-            if news.epoch == 0 and self.untrained is None:
-                self.untrained = points.mean(axis=0)
-            self.points.setdefault(self.arms[news.pack], []).append(points)
-        self._save()
+        with self._lock:
+            if not self.latest:
+                self.start = time.monotonic()
+            if news.pack not in self.latest:  # what its checkpoint holds took no time now
+                self._resumed += self.work[news.pack] * self._part(news)
+                self._resumed_steps += news.steps
+            self.latest[news.pack] = news
+            self._heard += 1
+            points = np.array(news.points, dtype=float)
+            self.fronts.add(self.arms[news.pack], points, untrained=news.epoch == 0)
+
+    def say(self, line: str) -> None:
+        """Take in what the engine has to tell the user while it works."""
+        with self._lock:
+            self.lines.append(line)
 
     @property
     def total(self) -> int:
         """All runs of the sweep, later rounds of adaptive arms counted."""
-        return sum(self.sizes.values()) + self.later
+        return sum(self.sizes.values()) + sum(self.later.values())
 
     @property
     def done(self) -> int:
@@ -84,6 +102,11 @@ class Tracker:
     def diverged(self) -> int:
         """Runs heard to have diverged."""
         return sum(n.diverged for n in self.latest.values())
+
+    @property
+    def stopped(self) -> int:
+        """Runs heard to have been stopped by a scheduler."""
+        return sum(n.stopped for n in self.latest.values())
 
     @property
     def failed(self) -> dict[int, str]:
@@ -106,23 +129,124 @@ class Tracker:
         """Share of the work to do that is done, in backward passes, 0 … 1."""
         done = 0.0
         for number, news in self.latest.items():
-            ended = bool(news.done or news.failed)
-            done += self.work[number] * (1.0 if ended else news.epoch / news.epochs)
+            done += self.work[number] * self._part(news)
         return done / (sum(self.work.values()) + self.later_work) if self.work else 1.0
 
     def seconds_left(self) -> float | None:
         """Time left at the rate so far; None before there is one."""
         share = self.share
         gained = share - self._resumed / sum(self.work.values()) if self.work else 0.0
-        return (time.monotonic() - self.start) * (1 - share) / gained if gained > 0 else None
+        return (time.monotonic() - self.start) * (1 - share) / gained if gained > 1e-9 else None
+
+    def standing(self, *, exact: bool = False) -> Standing:
+        """How the sweep stands. exact: with the newest hypervolumes, however long they take."""
+        with self._lock:
+            elapsed = time.monotonic() - self.start if self.latest else 0.0
+            done = self.done - self.before
+            steps = sum(n.steps for n in self.latest.values()) - self._resumed_steps
+            return Standing(
+                tasks=self.tasks,
+                arms=tuple(self._arms(exact)),
+                share=self.share,
+                seconds_left=self.seconds_left(),
+                runs_per_second=done / elapsed if done and elapsed else None,
+                steps_per_second=steps / elapsed if steps > 0 and elapsed else None,
+                lines=tuple(self.lines),
+            )
+
+    def _arms(self, exact: bool) -> Iterator[ArmStanding]:
+        counts = {arm: Counter(expected=self.later.get(arm, 0)) for arm in self.arms}
+        for number, size in self.sizes.items():
+            counts[self.arms[number]].update(expected=size, **self._states(number))
+        volumes = self.fronts.volumes(now=exact)
+        for arm, count in counts.items():
+            front = tuple((float(x), float(y)) for x, y in self.fronts.shown(arm, SHOWN))
+            yield ArmStanding(arm, **count, hypervolume=volumes.get(arm), front=front)
+
+    def _states(self, number: int) -> dict[str, int]:
+        """State -> runs of one pack; those that wait are in none."""
+        size, news = self.sizes[number], self.latest.get(number)
+        if number not in self.work:
+            past = self.past.get(number)
+            stopped, diverged = (past.stopped, past.diverged) if past else (0, 0)
+            return {"done": size - stopped - diverged, "stopped": stopped, "diverged": diverged}
+        if news is None or news.storage:
+            return {}
+        if news.failed:
+            return {"failed": size}
+        return {
+            "done" if news.done else "running": news.runs - news.stopped - news.diverged,
+            "stopped": news.stopped,
+            "diverged": news.diverged,
+        }
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Keep the standing in the folder, for `status`, while the block runs."""
+        over = threading.Event()
+
+        def save() -> None:
+            saved, heard = 0.0, -1
+            while not over.wait(SAVE_SECONDS):
+                count = self._heard
+                if count == heard and time.monotonic() - saved < SAVE_AT_LEAST:
+                    continue
+                saved, heard = time.monotonic(), count
+                self._save()
+
+        thread = threading.Thread(target=save, name="standing", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self.folder.progress.unlink(missing_ok=True)
+
+    def _part(self, news: News) -> float:
+        """Share of a pack's work that is done; what a scheduler spares it is no work."""
+        if news.done or news.failed:
+            return 1.0
+        rule = self.rules.get(news.pack)
+        if rule is None:
+            return news.epoch / news.epochs
+        return work_share(news.epoch, news.epochs, rule["rungs"], rule["keep"])
 
     def _save(self) -> None:
-        if time.monotonic() - self._saved < SAVE_SECONDS:
-            return
-        self._saved = time.monotonic()
-        running = [k for k, n in self.latest.items() if not (n.done or n.failed or n.storage)]
+        with self._lock:
+            running = [k for k, n in self.latest.items() if not (n.done or n.failed or n.storage)]
+            told = {"running": running, "standing": asdict(self.standing())}
         with contextlib.suppress(StorageError):  # a full disk is told by the pack that meets it
-            write_json(self.folder.progress, {"running": running})
+            write_json(self.folder.progress, told)
+
+
+def _fronts(past: Mapping[int, Past], arms: Sequence[str]) -> Fronts:
+    """The fronts that records show, by arm; the first pack gives the untrained losses."""
+    fronts = Fronts()
+    for number, found in past.items():
+        fronts.add(arms[number], found.points[found.untrained], untrained=True)
+        fronts.add(arms[number], found.points)
+    return fronts
+
+
+def standing(folder: Folder) -> Standing:
+    """How the sweep in a folder stands: as its driver told last, or from its records.
+
+    Raises RequestError if the folder holds no sweep.
+    """
+    if is_locked(folder):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return standing_from(json.loads(folder.progress.read_text())["standing"])
+    manifest = folder.read_manifest()
+    packs: dict[int, Pack] = {n: tuple(runs) for n, runs in enumerate(manifest["packs"])}
+    todo = packs.keys() - folder.finished(packs)
+    tracker = Tracker(folder, manifest, sorted(todo))
+    tracker.latest = {
+        number: News(number, len(packs[number]), failed=why)
+        for number, why in folder.failed({n: packs[n] for n in todo}).items()
+    }
+    found = tracker.standing(exact=True)
+    return replace(found, share=found.count("done") / max(found.count("expected"), 1))
 
 
 def status(folder: Folder) -> dict[str, Counter[str]]:

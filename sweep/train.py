@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 
 from mtofront.methods import method_named
@@ -19,11 +19,19 @@ from .network import Network, network
 from .snapshot import Snapshot
 from .spec import RunSpec
 from .timing import settled_time
-from .trained import Progress, Trained, joined, runs_of
+from .trained import Progress, Trained, Waiting, joined, runs_of, waiting_of
+
+Ask = Callable[[int], Container[str] | None]
+"""Rung -> ids of the runs that stop there, None if that is not decided yet."""
 
 
 def ignore(progress: Progress) -> None:
     """Listen to nothing."""
+
+
+def nobody(rung: int) -> Container[str]:
+    """Stop no run at any rung."""
+    return ()
 
 
 def train_pack(
@@ -31,28 +39,33 @@ def train_pack(
     specs: Sequence[RunSpec],
     listen: Callable[[Progress], None] = ignore,
     checkpoints: Checkpoints | None = None,
-) -> Trained:
+    ask: Ask = nobody,
+) -> Trained | Waiting:
     """Train runs that differ only in seed, restart, learning rate, weights and numbers of a method.
 
     Each run's result follows from its own spec: parameters, minibatches and random numbers are
     its own, and nothing is summed over runs. Tensors live where the problem's data lives. A pack
     for which memory does not suffice is trained in halves. It goes on from a checkpoint of exactly
     these runs, if there is one, with the result that it would have had without a break.
+
+    At a rung that is not decided, as `ask` answers, it leaves a checkpoint and waits.
     """
     if len(specs) > 1 and checkpoints and checkpoints.is_halved():
-        return _train_halves(problem, specs, listen, checkpoints)
+        return _train_halves(problem, specs, listen, checkpoints, ask)
     try:
         if len(specs) > 1:
-            return _train_together(problem, specs, listen, checkpoints)
+            return _train_together(problem, specs, listen, checkpoints, ask)
         # kernels for a batch of one round differently from those for two or more
         twins = [specs[0]] * 2
-        both = _train_together(problem, twins, lambda told: listen(_first(told)), checkpoints)
+        both = _train_together(problem, twins, lambda t: listen(_first(t)), checkpoints, ask)
+        if isinstance(both, Waiting):
+            return replace(both, points=both.points[:1])
         return runs_of(both, slice(0, 1))
     except (MemoryError, RuntimeError) as error:
         if len(specs) == 1 or not is_out_of_memory(error):
             raise
     # outside the handler: its traceback would keep the pack's tensors alive
-    return _train_halves(problem, specs, listen, checkpoints)
+    return _train_halves(problem, specs, listen, checkpoints, ask)
 
 
 def _train_halves(
@@ -60,15 +73,15 @@ def _train_halves(
     specs: Sequence[RunSpec],
     listen: Callable[[Progress], None],
     checkpoints: Checkpoints | None,
-) -> Trained:
+    ask: Ask,
+) -> Trained | Waiting:
     middle = len(specs) // 2
     places = checkpoints.halves() if checkpoints else (None, None)
-    return joined(
-        [
-            train_pack(problem, half, listen, place)
-            for half, place in zip((specs[:middle], specs[middle:]), places, strict=True)
-        ]
-    )
+    parts = [
+        train_pack(problem, half, listen, place, ask)
+        for half, place in zip((specs[:middle], specs[middle:]), places, strict=True)
+    ]
+    return waiting_of(parts) or joined([part for part in parts if isinstance(part, Trained)])
 
 
 @dataclass
@@ -89,6 +102,17 @@ class Training:
     def goes_on(self) -> bool:
         """Whether there is anything left to train."""
         return self.epoch < self.epochs and not self.ledger.is_over
+
+    def stop(self, runs: Container[str]) -> None:
+        """End the runs of these ids."""
+        self.ledger.stop(runs)
+        self.leave_ended()
+
+    def leave_ended(self) -> None:
+        """Go on without the runs that have ended, if any goes on."""
+        rows, held = self.ledger.going_on(), self.course.diverged_at()
+        if rows is not None and len(rows) < len(held):
+            self.course.keep(rows.to(held.device))
 
     def progress(self) -> Progress:
         """What to tell after an evaluation."""
@@ -111,21 +135,31 @@ def _train_together(
     specs: Sequence[RunSpec],
     listen: Callable[[Progress], None],
     checkpoints: Checkpoints | None,
-) -> Trained:
+    ask: Ask,
+) -> Trained | Waiting:
     net = network(problem, specs[0])
     now = checkpoints and _resumed(net, specs, checkpoints)
     if now:
         listen(now.progress())
     now = now or Training(start_course(net, specs), Ledger(specs), specs[0].epochs)
     due = evaluation_epochs(specs[0].epochs, specs[0].evaluations)
+    rungs = specs[0].rungs
     since = time.perf_counter()
     while now.goes_on:
+        if now.epoch in rungs:
+            stopped = ask(now.epoch)
+            if stopped is None:
+                return now.ledger.waiting(now.epoch)
+            now.stop(stopped)
+            if not now.goes_on:
+                break
         now.epoch += 1
         if now.epoch > 0:
             now.course.train(now.epoch - 1)
         if now.epoch in due:
             _evaluate(net, now, since)
-            if checkpoints and checkpoints.is_due() and now.goes_on:
+            at_rung = now.epoch in rungs and ask(now.epoch) is None
+            if checkpoints and now.goes_on and (at_rung or checkpoints.is_due()):
                 checkpoints.save(specs, now.state())
             listen(now.progress())
             since = time.perf_counter()
@@ -139,13 +173,11 @@ def _evaluate(net: Network, now: Training, since: float) -> None:
     # the numbers of the last steps must be there before evaluation is timed
     begin = settled_time(now.course)
     now.training += begin - since
-    step, ledger = now.course.step(), now.ledger
-    ledger.enter(
+    step = now.course.step()
+    now.ledger.enter(
         now.course, [measure_pack(net, shown, step, now.epoch) for shown in now.course.shown()]
     )
-    rows, held = ledger.going_on(), now.course.diverged_at()
-    if rows is not None and len(rows) < len(held):
-        now.course.keep(rows.to(held.device))
+    now.leave_ended()
     now.evaluating += time.perf_counter() - begin
 
 
@@ -184,7 +216,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _first(both: Progress) -> Progress:
     """What twins tell, told of one."""
-    return replace(both, runs=1, diverged=both.diverged // 2, points=both.points[:1])
+    return replace(
+        both,
+        runs=1,
+        diverged=both.diverged // 2,
+        points=both.points[:1],
+        steps=both.steps // 2,
+        stopped=both.stopped // 2,
+    )
 
 
 def evaluation_epochs(epochs: int, evaluations: int) -> frozenset[int]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from .config import Resources
 from .folder import Folder
+from .logged import Log
+from .rungs import Rungs
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,9 @@ class Work:
     home: where the user's own modules are found. address: of a Ray cluster; None: this machine.
     grow: for adaptive arms, called when packs have ended: plans what can be planned then, returns
     the numbers of the new packs. None where all packs are known.
+    rungs: what decides which packs go on, where a scheduler has them wait.
+    say: takes a line that the user is to see while packs train. log: what experiment trackers are
+    told, if any.
     """
 
     folder: Folder
@@ -26,6 +31,9 @@ class Work:
     home: Path
     address: str | None = None
     grow: Callable[[], list[int]] | None = None
+    rungs: Rungs | None = None
+    say: Callable[[str], None] = lambda line: None
+    log: Log | None = None
 
     @property
     def device(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_data import write_all
 
 QUADRATICS = """\
 name: bowls
@@ -29,10 +30,26 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What is remembered about this machine stays out of the user's cache."""
+    """What is remembered about this machine and its data sets stay out of it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MTOFRONT_DATA", str(tmp_path_factory.mktemp("no-data")))
         yield
+
+
+@pytest.fixture(scope="session")
+def written_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a small set of made-up rows in the place of each real one."""
+    folder = tmp_path_factory.mktemp("data")
+    write_all(folder)
+    return folder
+
+
+@pytest.fixture
+def small_data(written_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That folder as the one in which problems look."""
+    monkeypatch.setenv("MTOFRONT_DATA", str(written_data))
+    return written_data
 
 
 @pytest.fixture

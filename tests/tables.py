@@ -30,6 +30,7 @@ class Run:
     lr: float = 0.01
     passes: float | None = 100.0
     diverged: int | None = None
+    stopped: bool = False
     unsolved: float | None = None
     hyper: dict[str, float] = field(default_factory=dict)
 
@@ -68,6 +69,8 @@ def rows_of(one: Run, tasks: Sequence[str]) -> list[dict[str, object]]:
         rows.append(base | about | {"measure": "unsolved_steps", "value": one.unsolved})
     if one.diverged is not None:
         rows.append(base | about | {"step": one.diverged, "measure": "diverged", "value": 1.0})
+    if one.stopped:
+        rows.append(base | about | {"measure": "stopped", "value": 1.0})
     return rows
 
 

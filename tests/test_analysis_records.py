@@ -100,15 +100,16 @@ def test_a_hundred_thousand_rows_load_in_a_second(tmp_path: Path) -> None:
 
 def test_coverage_counts_every_planned_run_once(tmp_path: Path) -> None:
     runs = [*RUNS, run("p1", "pcgrad", 1, (9, 9), diverged=30)]
+    runs += [run("p5", "pcgrad", 1, (9, 9), stopped=True)]
     planned = [run(name, "pcgrad", 2, (0, 0)) for name in ("p2", "p3", "p4")]
     folder = write_folder(tmp_path / "out", runs, planned=planned)
     # p1 failed at first and was run again since; p2 failed; p3 and p4 never started.
     write_failure(folder, "pack-1", ["p1", "p2"], "out of memory")
     rows = coverage(folder).to_dict("records")
-    counts = ["expected", "done", "diverged", "failed", "missing"]
+    counts = ["expected", "done", "stopped", "diverged", "failed", "missing"]
     assert rows == [
-        {"arm": "scalarization", **dict(zip(counts, (2, 2, 0, 0, 0), strict=True))},
-        {"arm": "pcgrad", **dict(zip(counts, (5, 1, 1, 1, 2), strict=True))},
+        {"arm": "scalarization", **dict(zip(counts, (2, 2, 0, 0, 0, 0), strict=True))},
+        {"arm": "pcgrad", **dict(zip(counts, (6, 1, 1, 1, 1, 2), strict=True))},
     ]
     assert [report["error"] for report in failures(folder)] == ["out of memory"]
 

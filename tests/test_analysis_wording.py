@@ -87,8 +87,11 @@ def test_an_open_question_names_what_would_close_it(
 
 def test_the_status_line_counts_only_what_is_there_to_count() -> None:
     counts = {"arm": ["p"], "expected": [1], "done": [1], "diverged": [0], "failed": [0]}
-    table = pd.DataFrame({**counts, "missing": [0]})
+    table = pd.DataFrame({**counts, "missing": [0], "stopped": [0]})
     assert status(table) == "Complete: all 1 planned run finished."
+    assert status(table.assign(done=0, stopped=1)) == (
+        "Complete: all 1 planned run finished; 1 finished run stopped early by the scheduler."
+    )
 
 
 def test_prices_compare_runs_that_went_to_the_end() -> None:
@@ -96,6 +99,7 @@ def test_prices_compare_runs_that_went_to_the_end() -> None:
         run("s", "scalarization", 0, (1, 1), passes=100.0),
         run("x", "x", 0, (1, 1), passes=300.0),
         run("d", "x", 0, (1, 1), passes=5.0, diverged=2),
+        run("e", "x", 0, (1, 1), passes=7.0, stopped=True),
         run("y", "y", 0, (1, 1), passes=None),
     ]
     found = prices(frame_of(runs), "scalarization")

@@ -153,11 +153,11 @@ def test_halves_of_a_pack_too_large_for_memory_go_on_from_their_own_checkpoints(
     tried: list[int] = []
     original = training._train_together
 
-    def limited(problem: Any, some: Any, listen: Any, checkpoints: Any) -> Trained:
+    def limited(problem: Any, some: Any, listen: Any, checkpoints: Any, ask: Any) -> Any:
         tried.append(len(some))
         if len(some) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        return original(problem, some, listen, checkpoints)
+        return original(problem, some, listen, checkpoints, ask)
 
     monkeypatch.setattr(training, "_train_together", limited)
     resumed, killed = killed_again_and_again(fragile(), specs, tmp_path / "pack-00000.ckpt")
@@ -177,13 +177,13 @@ def test_a_half_that_has_ended_is_kept_however_short_it_was(
     path, trained_epochs = tmp_path / "pack-00000.ckpt", []
     original = training._train_together
 
-    def limited(problem: Any, some: Any, listen: Any, checkpoints: Any) -> Trained:
+    def limited(problem: Any, some: Any, listen: Any, checkpoints: Any, ask: Any) -> Any:
         if len(some) > 2:
             raise MemoryError
         if some[0] == specs[2] and not trained_epochs:
             raise Killed
         trained_epochs.append([some[0].seed, checkpoints.load(some) is not None])
-        return original(problem, some, listen, checkpoints)
+        return original(problem, some, listen, checkpoints, ask)
 
     monkeypatch.setattr(training, "_train_together", limited)
     trained_epochs.clear()
@@ -258,8 +258,8 @@ def signed(head: dict[str, Any], payload: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"checkpoint": 0}, "of format 0, not 1"),
-        ({"checkpoint": 2}, "of format 2, not 1"),
+        ({"checkpoint": 1}, "of format 1, not 2"),
+        ({"checkpoint": 3}, "of format 3, not 2"),
         ({"mtofront": "0.0.1"}, "of version of mtofront 0.0.1"),
         ({"runs": ["abc"]}, "of other runs"),
     ],

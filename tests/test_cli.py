@@ -78,7 +78,7 @@ def test_status_counts_runs_by_state(bowls: Path, command) -> None:  # type: ign
     next(Path("out/records").glob("*.parquet")).unlink()
     rows = json.loads(command("status", "out", "--json")[1])
     assert list(rows[0]) == [
-        "arm", "expected", "done", "running", "diverged", "failed", "missing",
+        "arm", "expected", "done", "running", "stopped", "diverged", "failed", "missing",
     ]  # fmt: skip
     assert sum(row["missing"] for row in rows) > 0
     assert all(row["expected"] == row["done"] + row["missing"] + row["diverged"] for row in rows)

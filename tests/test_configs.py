@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from small_data import SMALL
 
 from mtofront.analysis import compare, load
 from mtofront.sweep import load_config, plan, run
@@ -23,8 +24,10 @@ def verdicts(config: str, *settings: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.usefixtures("small_data")
 def test_every_config_plans_and_its_head_says_command_and_expectation(path: Path) -> None:
-    planned = plan(load_config(path))
+    sizes = [f"problem_options.{key}={n}" for key, n in SMALL.get(path.stem, {}).items()]
+    planned = plan(load_config(path, sizes))
     head = path.read_text().split("name:")[0]
     assert f"mtofront run configs/{path.name}" in head
     assert "Expected:" in head

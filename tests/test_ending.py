@@ -124,11 +124,11 @@ def test_a_pack_that_memory_does_not_hold_is_trained_in_halves(
     tried = []
     original = training._train_together
 
-    def limited(problem: Any, some: Any, listen: Any, checkpoints: Any) -> Trained:
+    def limited(problem: Any, some: Any, listen: Any, checkpoints: Any, ask: Any) -> Any:
         tried.append(len(some))
         if len(some) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        return original(problem, some, listen, checkpoints)
+        return original(problem, some, listen, checkpoints, ask)
 
     monkeypatch.setattr(training, "_train_together", limited)
     done = train_pack(fragile(), specs)

@@ -10,14 +10,16 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from small_data import SMALL
 from torch import nn
 
 from mtofront.problems import PROBLEMS, Problem, ProblemError, Split, Task
 
 
+@pytest.mark.usefixtures("small_data")
 @pytest.mark.parametrize("name", sorted(PROBLEMS))
 def test_every_problem_keeps_what_the_engine_is_promised(name: str) -> None:
-    problem = PROBLEMS[name]()
+    problem = PROBLEMS[name](**SMALL.get(name, {}))
     torch.manual_seed(0)
     outputs = problem.model()(problem.train.inputs)
     assert problem.name == name
@@ -28,12 +30,13 @@ def test_every_problem_keeps_what_the_engine_is_promised(name: str) -> None:
             assert value.shape == () and torch.isfinite(value)
 
 
+@pytest.mark.usefixtures("small_data")
 @pytest.mark.parametrize("name", sorted(PROBLEMS))
 def test_every_problem_is_the_same_whenever_it_is_made(name: str) -> None:
     torch.manual_seed(1)
-    first = PROBLEMS[name]()
+    first = PROBLEMS[name](**SMALL.get(name, {}))
     torch.manual_seed(2)
-    second = PROBLEMS[name]()
+    second = PROBLEMS[name](**SMALL.get(name, {}))
     for split, other in zip(first.splits().values(), second.splits().values(), strict=True):
         assert torch.equal(split.inputs, other.inputs)
         assert all(map(torch.equal, split.targets, other.targets))

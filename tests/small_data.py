@@ -1,0 +1,98 @@
+"""Small data sets in the formats of the real ones, with made-up rows that can be told apart."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+SMALL = {
+    "census": {"train": 100, "val": 10, "test": 50},
+    "yeast": {"train": 30, "val": 10, "test": 20},
+    "multimnist": {"train": 60, "val": 20, "test": 30},
+    "multifashion": {"train": 60, "val": 20, "test": 30},
+    "multi_fashion_mnist": {"train": 60, "val": 20, "test": 30},
+}
+"""Options with which a problem needs no more rows than are written here."""
+
+COLLEGE = ["High school graduate", "Some college but no degree", "Bachelors degree(BA AB BS)"]
+
+
+def write_all(folder: Path) -> None:
+    """Every data set that a problem reads, as `mtofront data get` leaves it."""
+    write_mnist(folder / "mnist")
+    write_idx(folder / "fashion_mnist", train=180, test=60)
+    write_census(folder / "census", train=200, test=80)
+    write_yeast(folder / "yeast", rows=80)
+
+
+def pictures(count: int, seed: int) -> NDArray[np.uint8]:
+    """Pictures (count, 28, 28) of noise, no two alike."""
+    return np.random.default_rng(seed).integers(0, 256, size=(count, 28, 28), dtype=np.uint8)
+
+
+def write_mnist(folder: Path, each: int = 10) -> None:
+    """Ten JSON files, one a digit, with ink / 255 to three places."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for digit in range(10):
+        values = (pictures(each, digit).reshape(-1) / 255).round(3).tolist()
+        with gzip.open(folder / f"{digit}.json.gz", "wt", 1) as file:
+            json.dump({"data": values}, file)
+
+
+def idx(array: NDArray[np.uint8]) -> bytes:
+    """The bytes of an idx file: two zeros, type 8, dimensions, sizes, content."""
+    head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    return head + array.tobytes()
+
+
+def write_idx(folder: Path, train: int, test: int, packed: bool = True) -> None:
+    """The four files of MNIST or Fashion-MNIST; the n-th picture shows class n mod 10."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, count, seed in (("train", train, 101), ("t10k", test, 102)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        for kind, array in (("images-idx3", pictures(count, seed)), ("labels-idx1", labels)):
+            name, content = f"{part}-{kind}-ubyte", idx(array)
+            if packed:
+                (folder / f"{name}.gz").write_bytes(gzip.compress(content, 1))
+            else:
+                (folder / name).write_bytes(content)
+
+
+def census_line(n: int, rng: np.random.Generator, state: str = "") -> str:
+    """One row of 42 cells; the age tells rows apart. state: a category for column 21."""
+    cells = ["Not in universe"] * 42
+    for column in (5, 16, 17, 18, 30, 39):
+        cells[column] = str(int(rng.integers(0, 50)))
+    cells[0], cells[24] = str(n), "1700.09"
+    cells[4], cells[7] = str(rng.choice(COLLEGE)), str(rng.choice(["Never married", "Widowed"]))
+    cells[21] = state or str(rng.choice(["Utah", "Ohio", "?"]))
+    cells[41] = str(rng.choice(["- 50000.", "50000+."]))
+    return ", ".join(cells)
+
+
+def write_census(folder: Path, train: int, test: int) -> None:
+    """Two files without a head; the last training rows repeat the first ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(7)
+    lines = [census_line(n, rng) for n in range(train - 20)]
+    later = [census_line(1000 + n, rng, "Guam" if n == 0 else "") for n in range(test)]
+    for part, content in (("train", lines + lines[:20]), ("test", later)):
+        with gzip.open(folder / f"{part}.csv.gz", "wt") as file:
+            file.write("\n".join(content) + "\n")
+
+
+def write_yeast(folder: Path, rows: int) -> None:
+    """One file with a head, 103 features and 14 labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(8)
+    head = [f"Att{n + 1}" for n in range(103)] + [f"Class{n + 1}" for n in range(14)]
+    values = rng.normal(size=(rows, 103)).round(6).tolist()
+    labels = rng.integers(0, 2, size=(rows, 14)).tolist()
+    lines = [",".join(map(str, [*row, *own])) for row, own in zip(values, labels, strict=True)]
+    with gzip.open(folder / "yeast.csv.gz", "wt") as file:
+        file.write("\n".join([",".join(head), *lines]) + "\n")
