@@ -25,6 +25,8 @@ CANDIDATES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """A pack of one trains as twins, so two is the smallest that wastes nothing."""
 STEPS = 5
 """Steps timed for each candidate, after one to warm up."""
+FEWEST = 5
+"""So many candidates are tried however long that takes: a busy machine must not decide by one."""
 SECONDS = 10.0
 """After so long no larger candidate is tried."""
 NEARLY = 0.95
@@ -92,7 +94,8 @@ def measured_rates(problem: Problem, spec: RunSpec) -> dict[int, float]:
         for size in CANDIDATES:
             best = max(rates.values(), default=0.0)
             stale = len(rates) > 2 and max(list(rates.values())[-2:]) < NEARLY * best
-            if time.perf_counter() - start > SECONDS or stale:
+            late = len(rates) >= FEWEST and time.perf_counter() - start > SECONDS
+            if late or stale:
                 break
             rates[size] = _rate(short, [replace(spec, seed=n, lr=1e-4) for n in range(size)])
     except (MemoryError, RuntimeError) as error:
