@@ -71,10 +71,19 @@ class Replay:
 
 
 def written(
-    net: Network, rule: Rule, params: Tensors, buffers: Tensors, split: Split, seeds: Tensor
+    net: Network,
+    rule: Rule,
+    params: Tensors,
+    buffers: Tensors,
+    split: Split,
+    seeds: Tensor,
+    pattern: Told,
+    answers: bool,
 ) -> Script:
-    """The two stages of `tell`, for tensors of these shapes. Buffers are left as they are."""
-    pattern, answered = tell(net, rule, params, _copies(buffers), split, seeds)
+    """The two stages of `tell`, for tensors of these shapes. Buffers are left as they are.
+
+    pattern, answers: what `tell` told of them, and whether it takes an answer.
+    """
     answer = _example(pattern)
 
     def joint(*flat: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -89,7 +98,7 @@ def written(
     given = _inputs(params, _copies(buffers), split, seeds)
     module = make_fx(joint)(*given, answer)
     first, second = split_at(tidied(module, [*given, answer]), len(given))
-    return Script(first, second, pattern, answered is not None)
+    return Script(first, second, pattern, answers)
 
 
 def replayed(
@@ -115,12 +124,12 @@ def _trusted(
 ) -> Script | None:
     """A script that agrees with `tell` on this minibatch; None if there is none."""
     try:
-        script = written(net, rule, params, buffers, split, seeds)
+        usual = tell(net, rule, params, _copies(buffers), split, seeds)
+        answers = usual[1] is not None
+        script = written(net, rule, params, buffers, split, seeds, usual[0], answers)
+        again = replayed(script, params, _copies(buffers), split, seeds)
         outcomes = []
-        for told, answered in (
-            tell(net, rule, params, _copies(buffers), split, seeds),
-            replayed(script, params, _copies(buffers), split, seeds),
-        ):
+        for told, answered in (usual, again):
             gradients = () if answered is None else answered(_example(told))
             outcomes.append((*_tensors(told), *gradients))
     except Exception:  # whatever cannot be written down is computed as before
