@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from test_ending import fragile, runs
+from test_ending import fragile, limit_memory, runs
 from test_engine import Twin, regression, runs_of, settings, spec
 from test_lowering import Pictures, pictures
 from torch import nn
@@ -150,16 +150,7 @@ def test_halves_of_a_pack_too_large_for_memory_go_on_from_their_own_checkpoints(
 ) -> None:
     specs = runs("mgda", [0.001, 0.002, 1e6, 0.003, 0.004])
     expected = train_pack(fragile(), specs)
-    tried: list[int] = []
-    original = training._train_together
-
-    def limited(problem: Any, some: Any, listen: Any, checkpoints: Any, ask: Any) -> Any:
-        tried.append(len(some))
-        if len(some) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        return original(problem, some, listen, checkpoints, ask)
-
-    monkeypatch.setattr(training, "_train_together", limited)
+    tried = limit_memory(monkeypatch)
     resumed, killed = killed_again_and_again(fragile(), specs, tmp_path / "pack-00000.ckpt")
     assert_same(resumed, expected)
     assert killed > 2 * 7  # every evaluation of a half, and of halves of halves

@@ -116,12 +116,9 @@ def test_patience_counts_evaluations_in_a_row() -> None:
     assert ended == [False, False, False, False, True]
 
 
-def test_a_pack_that_memory_does_not_hold_is_trained_in_halves(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    specs = runs("mgda", [0.001, 0.002, 1e6, 0.003, 0.004])
-    expected = rows_of(train_pack(fragile(), specs))
-    tried = []
+def limit_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """From now on packs of more than two runs do not fit; the sizes that will be tried."""
+    tried: list[int] = []
     original = training._train_together
 
     def limited(problem: Any, some: Any, listen: Any, checkpoints: Any, ask: Any) -> Any:
@@ -131,6 +128,15 @@ def test_a_pack_that_memory_does_not_hold_is_trained_in_halves(
         return original(problem, some, listen, checkpoints, ask)
 
     monkeypatch.setattr(training, "_train_together", limited)
+    return tried
+
+
+def test_a_pack_that_memory_does_not_hold_is_trained_in_halves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    specs = runs("mgda", [0.001, 0.002, 1e6, 0.003, 0.004])
+    expected = rows_of(train_pack(fragile(), specs))
+    tried = limit_memory(monkeypatch)
     done = train_pack(fragile(), specs)
     assert tried == [5, 2, 3, 2, 2]  # one run trains as twins
     assert all(same(a, b) for a, b in zip(rows_of(done), expected, strict=True))
