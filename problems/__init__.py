@@ -14,6 +14,7 @@ from .concave import concave
 from .data_checks import Overlap, refuse_bad_data, unfinite_rows
 from .landscape import landscape
 from .linear_bottleneck import linear_bottleneck
+from .movielens import movielens
 from .multidigits import multidigits
 from .multimnist import multi_fashion_mnist, multifashion, multimnist
 from .problem import Measure, Problem, ProblemError, Split, Task
@@ -27,6 +28,7 @@ PROBLEMS: dict[str, Callable[..., Problem]] = {
     "concave": concave,
     "landscape": landscape,
     "linear_bottleneck": linear_bottleneck,
+    "movielens": movielens,
     "multi_fashion_mnist": multi_fashion_mnist,
     "multidigits": multidigits,
     "multifashion": multifashion,

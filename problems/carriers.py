@@ -98,6 +98,8 @@ def _kind(source: Source) -> list[str]:
     if not source.carrier.endswith(".whl"):
         return [f"--no-binary={source.package.split('==')[0]}"]
     python, abi, platform = source.carrier.removesuffix(".whl").split("-")[-3:]
+    if (abi, platform) == ("none", "any"):  # there is no other
+        return ["--only-binary=:all:"]
     version = f"{python[2]}.{python[3:]}"
     chosen = {"platform": platform, "abi": abi, "python-version": version, "implementation": "cp"}
     return ["--only-binary=:all:", *(f"--{option}={value}" for option, value in chosen.items())]

