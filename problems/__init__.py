@@ -19,6 +19,7 @@ from .multimnist import multi_fashion_mnist, multifashion, multimnist
 from .problem import Measure, Problem, ProblemError, Split, Task
 from .pymoo_family import pymoo_problem
 from .quadratics import quadratics
+from .translation import translation
 from .truth import Truth
 from .yeast import yeast
 
@@ -32,6 +33,7 @@ PROBLEMS: dict[str, Callable[..., Problem]] = {
     "multifashion": multifashion,
     "multimnist": multimnist,
     "quadratics": quadratics,
+    "translation": translation,
     "yeast": yeast,
 }
 """Registry: the key a config names -> what makes the problem; its keywords are the options."""

