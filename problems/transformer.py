@@ -88,9 +88,9 @@ class Translator(nn.Module):
     def __init__(self, tokens: Sequence[int], lengths: Sequence[int], sizes: Sizes) -> None:
         super().__init__()
         self.lengths, self.scale = list(lengths), math.sqrt(sizes.width)
-        self.tables = nn.ModuleList([nn.Embedding(count, sizes.width) for count in tokens])
-        for table in self.tables:
-            nn.init.normal_(table.weight, std=1 / self.scale)
+        self.tables = nn.ParameterList(
+            [nn.Parameter(torch.randn(count, sizes.width) / self.scale) for count in tokens]
+        )
         self.encoder, self.decoder = (
             nn.ModuleList([Layer(sizes, decodes) for _ in range(sizes.layers)])
             for decodes in (False, True)
@@ -100,7 +100,7 @@ class Translator(nn.Module):
         self.drop = nn.Dropout(sizes.dropout)
 
     def forward(self, tokens: Tensor) -> list[Tensor]:
-        source, *targets = tokens.split(self.lengths, dim=1)
+        source, *targets = torch.split(tokens, self.lengths, dim=1)
         mask = (source != PADDING)[:, None, None]
         memory = self._read(0, source)
         for layer in self.encoder:
@@ -112,11 +112,13 @@ class Translator(nn.Module):
         states = self._read(language, target)
         for layer in self.decoder:
             states = layer(states, mask, memory)
-        logits = functional.linear(self.decoded(states), self.tables[language].weight)
-        return logits.transpose(1, 2)
+        rows = self.decoded(states).flatten(0, 1)
+        logits = self.tables[language] @ rows.mT  # classes first, as a pack's cross-entropy has it
+        return logits.unflatten(1, target.shape).transpose(0, 1)  # type: ignore[no-any-return]
 
     def _read(self, language: int, tokens: Tensor) -> Tensor:
-        read = self.tables[language](tokens) * self.scale + self.places[: tokens.shape[1]]
+        read = functional.embedding(tokens, self.tables[language]) * self.scale
+        read = read + self.places[: tokens.shape[1]]
         return self.drop(read)  # type: ignore[no-any-return]
 
 

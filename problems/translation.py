@@ -55,8 +55,9 @@ def translation(
     every row has all translations, tokens are words (characters in Chinese) and each language has
     a vocabulary of its own; there is no label smoothing. Source: the help pages of LibreOffice 7.4
     (MPL-2.0) in Debian's packages libreoffice-help-*, paragraphs matched by their ids. Pages are
-    divided 75 / 10 / 15 %, once; a sentence that several pages hold belongs to the first, and is in
-    one split. Vocabularies are those of all training rows.
+    divided 75 / 10 / 15 %, once; a sentence that several pages hold belongs to the first, and what
+    reads the same with unknown words left out is in one split. Vocabularies are those of all
+    training rows.
 
     Loss and error are means over the tokens of a minibatch, sentence ends and unknown words
     included, padding not. error: share of tokens that are not the likeliest, given the true ones
@@ -84,10 +85,13 @@ def translation(
     tokens = [int(count) for count in arrays["tokens"]]
     lengths = [arrays[name].shape[1] for name in (SOURCE, *languages)]
     sizes = Sizes(layers, width, heads, dropout)
+    train_split, val_split, test_split = (_split(arrays, part, languages) for part in rows.values())
     return Problem(
         "translation",
         tuple(Task(name, functional.cross_entropy, {"error": _error_rate}) for name in languages),
-        *(_split(arrays, rows[name], languages) for name in SPLITS),
+        train_split,
+        val_split,
+        test_split,
         model=lambda: Translator(tokens, lengths, sizes),
     )
 
@@ -142,26 +146,39 @@ def _encoded(
         **dict(zip(names, coded, strict=True)),
         **{f"{name}_words": np.array(table) for name, table in zip(names, tables, strict=True)},
         "tokens": np.array([len(MARKS) + len(table) for table in tables]),
-        **parts,
+        **_apart(parts, coded[0]),
     }
 
 
 def _divided(
     rows: Sequence[Sentence], pages: list[str], generator: np.random.Generator
 ) -> dict[str, Rows]:
-    """Shuffled rows of each split; those of one page are in one. Raises ProblemError if empty."""
+    """Shuffled rows of each split; those of one page are in one."""
     order = generator.permutation(len(pages))
     ends = np.cumsum(np.multiply(SHARES, len(pages))).round()
     number = {pages[page]: place for place, page in enumerate(order)}
     split = np.searchsorted(ends, [number[row.page] for row in rows], side="right")
     shuffled = generator.permutation(len(rows))
-    parts = {name: shuffled[split[shuffled] == n] for n, name in enumerate(SPLITS)}
-    if empty := [name for name, part in parts.items() if not len(part)]:
+    return {name: shuffled[split[shuffled] == n] for n, name in enumerate(SPLITS)}
+
+
+def _apart(parts: dict[str, Rows], source: Tokens) -> dict[str, Rows]:
+    """The splits without rows whose source, as the network reads it, an earlier split has.
+
+    Raises ProblemError if one is empty.
+    """
+    known = set[bytes]()
+    kept = {}
+    for name, rows in parts.items():
+        read = [source[row].tobytes() for row in rows]
+        kept[name] = rows[[text not in known for text in read]]
+        known.update(read)
+    if empty := [name for name, rows in kept.items() if not len(rows)]:
         raise ProblemError(
             f"each split needs a sentence that is short enough; {empty[0]!r} has none of the "
-            f"{len(rows):,} there are"
+            f"{len(source):,} there are"
         )
-    return parts
+    return kept
 
 
 def _table(texts: Iterable[tuple[str, ...]], vocabulary: int) -> list[str]:
