@@ -44,7 +44,7 @@ def with_label_options(
         random. What one share keeps, a larger one keeps too. A missing label costs and teaches
         nothing: see `partly_labelled`. With 1, the task is left as it is.
     task_imbalance: R >= 1; task t of T keeps a share R^(-t / (T - 1)) of its labels, t from 0, the
-        long-tailed profile of Cao et al. 2019 (arXiv 1906.07413, §5), with tasks for classes.
+        long-tailed profile of Cao et al. 2019 (1906.07413), with tasks in the place of classes.
     label_noise: for classes (whole numbers, or floating targets that are all 0 or 1) the share in
         [0, 1] of the labels left that become another class, drawn uniformly from those in the
         training split; else the standard deviation >= 0 of Gaussian noise, in standard deviations
