@@ -60,8 +60,8 @@ def census(
 
     tasks: two or three of income, never_married, education. hidden: width of the two shared
     layers. train, val, test: rows, drawn once; null for all that there are, 199,523 in
-    the first two and 99,762. network: an architecture of layers of that width, see
-    `networks.ARCHITECTURES`.
+    the first two and 99,762. network: split, wide, deep, dense, mtan, cross_stitch, mmoe, stan
+    or single_task, of layers of that width.
     """
     if len(set(tasks)) != len(tasks) or not tasks or not set(tasks) <= set(TASKS):
         raise ProblemError(f"tasks must be different ones of {TASKS}; found {list(tasks)}")

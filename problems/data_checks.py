@@ -136,6 +136,15 @@ def _twin(split: Split, row: int, other: Split, candidates: list[int]) -> int | 
     own = [split.inputs[row], *(target[row] for target in split.targets)]
     for candidate in candidates:
         theirs = [other.inputs[candidate], *(target[candidate] for target in other.targets)]
-        if all(map(torch.equal, own, theirs)):
+        if all(map(_same, own, theirs)):
             return candidate
     return None
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether all numbers are equal, labels that are missing in both among them."""
+    return torch.equal(one, other) or (
+        one.is_floating_point()
+        and torch.equal(one.isnan(), other.isnan())
+        and torch.equal(one.nan_to_num(), other.nan_to_num())
+    )

@@ -59,7 +59,8 @@ def multidigits(
 
     offset: 1 … 8 pixels, to the right and down; the smaller, the more the digits hide each other.
     hidden: width of the two shared layers. train, val, test: number of overlays in each split.
-    network: an architecture (`networks.ARCHITECTURES`) of two layers of that width.
+    network: split, wide, deep, dense, mtan, cross_stitch, mmoe, stan or single_task, of two layers
+    of that width; options as in {name: mmoe, experts: 8}.
     """
     choice = chosen(network)
     if not 1 <= offset <= SCAN:

@@ -25,8 +25,8 @@ def multimnist(
 
     network: lenet_pmtl (Lin), lenet_mgda (Sener & Koltun; overlays are shrunk to 28×28),
     lenet_pamal (Dimitriadis et al. 2023), or mlp, which trains fastest on a processor; or an
-    architecture made of the stages of one of these, like {name: mtan, base: lenet_pmtl}, see
-    `networks.ARCHITECTURES`.
+    architecture made of the stages of one of these, like {name: mtan, base: lenet_pmtl}: split,
+    wide, deep, dense, mtan, cross_stitch, mmoe, stan or single_task.
     train, val, test: overlays. full: use the four idx files of all 70,000 that you put into the
     data folder; their test digits stay test, 10,000 training digits become validation.
     seed: of the division and the overlays.

@@ -34,8 +34,8 @@ def yeast(
 
     labels: numbers 1 … 14 of the classes that are tasks. With more than about eight, a front's
     exact hypervolume takes very long. hidden: width of the two shared layers.
-    train, val, test: rows; null for all. network: an architecture of layers of that width, see
-    `networks.ARCHITECTURES`.
+    train, val, test: rows; null for all. network: split, wide, deep, dense, mtan, cross_stitch,
+    mmoe, stan or single_task, of layers of that width.
     """
     known = range(1, LABELS + 1)
     if not labels or len(set(labels)) != len(labels) or not set(labels) <= set(known):

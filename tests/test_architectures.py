@@ -171,6 +171,12 @@ def test_hard_sharing_is_widened_to_mtans_parameters(body: str, name: str) -> No
     assert layers == len(BODIES[body][0].widths) * (2 if name == "deep" else 1)
 
 
+@pytest.mark.parametrize("name", ["multidigits", "census", "yeast", "multimnist"])
+def test_a_problem_with_a_choice_says_which(name: str) -> None:
+    told = " ".join((PROBLEMS[name].__doc__ or "").replace(",", " ").split())
+    assert all(f" {one} " in told.replace(".", " ") for one in ARCHITECTURES)
+
+
 def small(architecture: object) -> Problem:
     return PROBLEMS["multidigits"](
         network=architecture, hidden=6, offset=1, train=64, val=20, test=20

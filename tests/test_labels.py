@@ -379,3 +379,18 @@ def test_problems_without_data_have_no_labels_to_lose() -> None:
     ):
         named_problem("concave", ["labelled=0.5"])
     assert PROBLEMS["concave"]().truth is not None
+
+
+def test_missing_labels_do_not_hide_a_row_that_splits_share() -> None:
+    whole = problem()
+    first = with_label_options(whole, labelled={"level": 0.5})
+    both = Split(first.train.inputs[:20], tuple(t[:20] for t in first.train.targets))
+    with pytest.raises(
+        ProblemError, match="20 of the 20 rows of split 'test' are in split 'train'"
+    ):
+        admit(replace(first, test=both))
+
+
+def test_an_option_of_ones_own_goes_before_that_of_labels(workdir: Path) -> None:
+    (workdir / "with_own.py").write_text(MODULE)
+    assert len(named_problem("with_own:make", ["subset=own"]).train) == 30
