@@ -102,14 +102,18 @@ def _by_task(
 ) -> dict[str, float]:
     """One number a task. Raises ProblemError for anything else."""
     each = given if isinstance(given, Mapping) else dict.fromkeys(names, given)
+    numbers = dict.fromkeys(names, default)
     for name, value in each.items():
         if name not in names:
             raise ProblemError(f"{option}: unknown task {name!r}; the tasks are {', '.join(names)}")
-        if value is not None and (not _is_number(value) or value < 0):
+        if value is None:
+            continue
+        if not _is_number(value) or value < 0:
             raise ProblemError(
                 f"{option} must be a number, 0 or more, or one a task; found {value!r}"
             )
-    return {name: default if each.get(name) is None else float(each[name]) for name in names}  # type: ignore[arg-type]
+        numbers[name] = float(value)
+    return numbers
 
 
 def _is_number(value: object) -> bool:

@@ -16,6 +16,7 @@ from test_engine import final_losses, spec
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtofront.cli import main
 from mtofront.methods import METHODS
 from mtofront.problems import (
     PROBLEMS,
@@ -394,3 +395,21 @@ def test_missing_labels_do_not_hide_a_row_that_splits_share() -> None:
 def test_an_option_of_ones_own_goes_before_that_of_labels(workdir: Path) -> None:
     (workdir / "with_own.py").write_text(MODULE)
     assert len(named_problem("with_own:make", ["subset=own"]).train) == 30
+
+
+def test_check_tells_how_many_labels_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "check",
+        "multidigits",
+        "--set",
+        "labelled.left=0.1",
+        "--set",
+        "network=single_task",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["mtofront", *arguments])
+        with pytest.raises(SystemExit, match="0"):
+            main()
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Labels of left: train 200, val 1,000, test 2,000." in shown and "of right" not in shown
+    assert "Tasks share no parameter: only methods that weight the losses can train it." in shown
