@@ -36,8 +36,11 @@ def partly_labelled(task: Task, fill: float = 0) -> Task:
 
     Its loss and metrics are means over the labels of a minibatch that are there, and 0 with a zero
     gradient where none is. fill: a label that the task's measures can be computed with; it stands
-    in for missing ones, and what it gives is left out.
+    in for missing ones, and what it gives is left out. A task that says so of itself already is
+    left as it is.
     """
+    if task.missing:
+        return task
     metrics = {name: over_labelled(measure, fill) for name, measure in task.metrics.items()}
     return replace(task, loss=over_labelled(task.loss, fill), metrics=metrics, missing=True)
 

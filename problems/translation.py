@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from .datafolder import Arrays, prepared, required
 from .help_pages import LANGUAGES, SOURCE, Sentence, aligned, pages_of
+from .missing import IGNORED, known, over_labelled
 from .problem import Problem, ProblemError, Split, Task
 from .tabular import Rows, first_of
 from .transformer import PADDING, Sizes, Translator
@@ -30,8 +31,6 @@ UNKNOWN, START = 1, 2
 END = MARKS[3]
 RARE = 5
 """A token that occurs less often in the training rows is unknown."""
-IGNORED = -100
-"""A target that costs and teaches nothing, as in torch.nn.functional.cross_entropy."""
 
 Tokens = NDArray[np.int16]
 
@@ -88,7 +87,7 @@ def translation(
     train_split, val_split, test_split = (_split(arrays, part, languages) for part in rows.values())
     return Problem(
         "translation",
-        tuple(Task(name, functional.cross_entropy, {"error": _error_rate}) for name in languages),
+        tuple(_task(name) for name in languages),
         train_split,
         val_split,
         test_split,
@@ -116,11 +115,17 @@ def _check(
         )
 
 
+def _task(language: str) -> Task:
+    """Padding counts as missing labels."""
+    entropy = over_labelled(functional.cross_entropy)
+    return Task(language, entropy, {"error": _error_rate}, missing=True)
+
+
 def _error_rate(logits: Tensor, targets: Tensor) -> Tensor:
     """Share of tokens that are not the likeliest, in [0, 1], from (B, V, T) and (B, T)."""
-    counted = targets != IGNORED
+    counted = known(targets)
     wrong = (logits.argmax(1) != targets) & counted
-    return wrong.sum().to(logits.dtype) / counted.sum()
+    return wrong.sum().to(logits.dtype) / counted.sum().clamp(min=1)
 
 
 def _encoded(

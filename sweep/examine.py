@@ -222,8 +222,10 @@ def _no_means(problem: Problem, module: nn.Module) -> Iterator[str]:
             output = outputs_of(problem, module, rows.inputs)[n]
             target = rows.targets[n]
             both = task.loss(output, target).item()
-            single = [task.loss(output[n : n + 1], target[n : n + 1]).item() for n in range(2)]
-            mean = statistics.fmean(single)
+            rows_apart = [(output[k : k + 1], target[k : k + 1]) for k in range(2)]
+            single = [task.loss(*row).item() for row in rows_apart]
+            shares = [float(labelled_share(task, row[1], target)) for row in rows_apart]
+            mean = statistics.fmean(single, shares)
             if not abs(both - mean) <= TOLERANCE * max(abs(both), abs(mean)):
                 yield (
                     f"problem {problem.name!r}, task {task.name!r}: the loss of two rows, "

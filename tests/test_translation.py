@@ -16,11 +16,13 @@ from test_engine import final_losses, plain_loop, spec
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import mtofront.sweep.evaluate as evaluate
 import mtofront.sweep.lowering as lowering
-from mtofront.problems import PROBLEMS, Problem, ProblemError
+from mtofront.problems import PROBLEMS, Problem, ProblemError, with_label_options
 from mtofront.problems.help_pages import aligned
 from mtofront.problems.transformer import Sizes, Translator
 from mtofront.sweep.evaluate import Measurement
+from mtofront.sweep.examine import examine
 from mtofront.sweep.train import train_pack
 
 pytestmark = pytest.mark.usefixtures("small_data")
@@ -322,6 +324,39 @@ def test_loss_and_error_are_means_over_real_tokens(make: Callable[..., Problem])
         assert len(real) < len(places)
         assert task.loss(logits, target).item() == pytest.approx(np.mean(costs), rel=1e-5)
         assert task.metrics["error"](logits, target).item() == pytest.approx(np.mean(wrong))
+
+
+def test_evaluation_in_blocks_is_a_mean_over_all_tokens(
+    make: Callable[..., Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = make()
+    whole = final_losses(train_pack(problem, [spec(epochs=1)]))
+    monkeypatch.setattr(evaluate, "ROWS", 7)
+    blocks = final_losses(train_pack(problem, [spec(epochs=1)]))
+    assert blocks == pytest.approx(whole, rel=1e-5)
+
+
+def test_the_check_has_nothing_to_say(make: Callable[..., Problem]) -> None:
+    found = examine(make())
+    assert found.notes == () and found.reason == ""
+
+
+def test_sentences_may_lack_a_translation(make: Callable[..., Problem]) -> None:
+    whole, partly = make(), with_label_options(make(), labelled={"zh": 0.25})
+    assert torch.equal(partly.train.targets[0], whole.train.targets[0])
+    kept = (partly.train.targets[1] != -100).any(1)
+    assert kept.sum() == 45
+    assert torch.equal(partly.train.targets[1][kept], whole.train.targets[1][kept])
+    for task, before in zip(partly.tasks, whole.tasks, strict=True):
+        assert task.metrics.keys() == before.metrics.keys()
+    outputs = partly.model()(partly.train.inputs)
+    places = [torch.arange(180), kept.nonzero()[:, 0], (~kept).nonzero()[:, 0]]
+    zh = [
+        [m(outputs[1][rows], partly.train.targets[1][rows]).item() for rows in places]
+        for m in (partly.tasks[1].loss, partly.tasks[1].metrics["error"])
+    ]
+    for whole_mean, kept_mean, none in zh:
+        assert whole_mean == pytest.approx(kept_mean, rel=1e-5) and none == 0
 
 
 @pytest.mark.parametrize("method", ["linear", "pcgrad", "imtl"])
