@@ -9,21 +9,28 @@ One's own problem is any callable that returns a `Problem`; a config names it `m
 
 from collections.abc import Callable
 
+from .celeba import celeba
 from .census import census
+from .cifar100 import cifar100
+from .cityscapes import cityscapes
 from .concave import concave
 from .data_checks import Overlap, refuse_bad_data, unfinite_rows
 from .landscape import landscape
 from .linear_bottleneck import linear_bottleneck
 from .multidigits import multidigits
 from .multimnist import multi_fashion_mnist, multifashion, multimnist
-from .problem import Measure, Problem, ProblemError, Split, Task
+from .nyuv2 import nyuv2
+from .problem import Decode, Measure, Pooled, Problem, ProblemError, Split, Task
 from .pymoo_family import pymoo_problem
 from .quadratics import quadratics
 from .truth import Truth
 from .yeast import yeast
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {
+    "celeba": celeba,
     "census": census,
+    "cifar100": cifar100,
+    "cityscapes": cityscapes,
     "concave": concave,
     "landscape": landscape,
     "linear_bottleneck": linear_bottleneck,
@@ -31,6 +38,7 @@ PROBLEMS: dict[str, Callable[..., Problem]] = {
     "multidigits": multidigits,
     "multifashion": multifashion,
     "multimnist": multimnist,
+    "nyuv2": nyuv2,
     "quadratics": quadratics,
     "yeast": yeast,
 }
@@ -42,8 +50,10 @@ FAMILIES: dict[str, Callable[..., Problem]] = {"pymoo": pymoo_problem}
 __all__ = [
     "FAMILIES",
     "PROBLEMS",
+    "Decode",
     "Measure",
     "Overlap",
+    "Pooled",
     "Problem",
     "ProblemError",
     "Split",

@@ -21,6 +21,7 @@ from mtofront.problems import (
     unfinite_rows,
 )
 
+from .evaluate import ROWS, rows_at_once
 from .network import why_not_batched
 from .sharing import Sharing, first_rows, loss_of, outputs_of, said, sharing_of
 
@@ -113,11 +114,11 @@ def _measured(
     """
     split = problem.splits()[name]
     module.eval()
-    rows = _rows(split, glimpse)
+    block = rows_at_once(split)
+    rows = _rows(split, glimpse and min(glimpse, GLIMPSE * block // ROWS))
     totals = [0.0] * len(problem.tasks)
     with torch.no_grad():
-        for start in range(0, len(rows), CHUNK):
-            part = rows[start : start + CHUNK]
+        for part in torch.split(rows, min(CHUNK, block)):
             values = _losses(problem, module, name, part)
             for n, value in enumerate(values):
                 totals[n] += value * len(part) / len(rows)
@@ -140,7 +141,8 @@ def _rows(split: Split, glimpse: int | None) -> Tensor:
 
 
 def _losses(problem: Problem, module: nn.Module, name: str, rows: Tensor) -> Iterator[float]:
-    part = _part(problem.splits()[name], rows)
+    split = problem.splits()[name]
+    part = split.rows(rows.to(split.inputs.device))
     outputs = outputs_of(problem, module, part.inputs)
     for n, (task, output) in enumerate(zip(problem.tasks, outputs, strict=True)):
         if len(output) != len(rows):
@@ -199,10 +201,6 @@ def _wrong(problem: Problem, task: Task, output: Tensor, target: Tensor, name: s
         return ""
     held = "; its target holds NaN or infinity" if len(unfinite_rows(target.unsqueeze(0))) else ""
     return f"the loss is NaN or infinite ({loss.item()}){held}"
-
-
-def _part(split: Split, rows: Tensor) -> Split:
-    return Split(split.inputs[rows], tuple(target[rows] for target in split.targets))
 
 
 def _no_means(problem: Problem, module: nn.Module) -> Iterator[str]:
