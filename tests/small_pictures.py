@@ -154,27 +154,28 @@ def _save(path: Path, values: NDArray[Any]) -> None:
     Image.fromarray(values).save(path)
 
 
-def npy_maps(seed: int, labels: int) -> dict[str, NDArray[Any]]:
-    """Maps as MTAN's folders hold them; each kind has pixels without a value."""
-    rng = np.random.default_rng(1000 + seed)
-    classes = rng.integers(-1, labels, size=SCENE).astype(np.float64)
-    depth = rng.uniform(0.5, 9.0, size=(*SCENE, 1))
-    depth[:3] = 0
+def npy_map(kind: str, row: int, labels: int = 0) -> NDArray[Any]:
+    """A map as MTAN's folders hold it, with pixels that have no value. labels: how many classes."""
+    rng = np.random.default_rng([len(kind), row])
+    if kind.startswith("label"):
+        return rng.integers(-1, labels, size=SCENE).astype(np.float64)
+    if kind == "depth":
+        depth = rng.uniform(0.5, 9.0, size=(*SCENE, 1))
+        depth[:3] = 0
+        return depth
     normal = rng.normal(size=(*SCENE, 3))
     normal /= np.linalg.norm(normal, axis=2, keepdims=True)
     normal[:, :4] = 0
-    return {"label": classes, "depth": depth, "normal": normal}
+    return normal
 
 
 def write_npy(folder: Path, kinds: dict[str, int], train: int = 10, val: int = 4) -> None:
-    """train and val with image and the kinds; row n of all has the maps of `npy_maps(n)`."""
+    """train and val with image and the kinds; row n of all has the maps `npy_map(…, n)`."""
     count = 0
     for part, rows in (("train", train), ("val", val)):
         for n in range(rows):
             pixels = noise((*SCENE, 3), count) / 255
-            maps = {
-                kind: npy_maps(count, labels)[kind.split("_")[0]] for kind, labels in kinds.items()
-            }
+            maps = {kind: npy_map(kind, count, labels) for kind, labels in kinds.items()}
             for kind, values in {"image": pixels, **maps}.items():
                 (folder / part / kind).mkdir(parents=True, exist_ok=True)
                 np.save(folder / part / kind / f"{n}.npy", values)
