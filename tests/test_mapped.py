@@ -302,7 +302,7 @@ from pathlib import Path
 
 torch.set_num_threads(1)
 whole = _tensor(Path(sys.argv[1]))
-assert whole.nbytes >= 2**30
+assert whole.nbytes >= 2**29
 decode = lambda x, t: (x.flatten(1)[:, ::4096].float(), t)
 targets = tuple(torch.arange(len(whole)) % 2 + 0.1 * k for k in range(2))
 train = Split(whole, targets, decode)
@@ -320,16 +320,17 @@ problem = Problem("p", tasks, train, small, small, Net)
 specs = [spec(seed=n, lr=1e-4, epochs=1, evaluations=1, batch_size=64) for n in range(2)]
 train_pack(Problem("p", tasks, small, small, small, Net), specs)  # threads and libraries are there
 now = next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmData")) * 1024
-resource.setrlimit(resource.RLIMIT_DATA, (now + 300 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_DATA, (now + 160 * 2**20,) * 2)
 trained = train_pack(problem, specs)
 print(int(trained.steps[0]), float(trained.measurements[-1].values[0]))
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits a process as Linux does")
-def test_a_gibibyte_trains_in_less_than_a_third_of_it(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_half_a_gibibyte_trains_in_less_than_a_third_of_it(tmp_path: Path) -> None:
     path = tmp_path / "large.npy"
-    shape = (2**13, 2, 2**16)  # zeros that take no room on the disk
+    shape = (2**12, 2, 2**16)  # zeros that take no room on the disk
     np.lib.format.open_memmap(path, "w+", np.uint8, shape).flush()
     done = subprocess.run(
         [sys.executable, "-c", TRAINS, str(path)],
@@ -340,7 +341,7 @@ def test_a_gibibyte_trains_in_less_than_a_third_of_it(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     steps, loss = done.stdout.split()
-    assert int(steps) == 128 and 0 < float(loss) < 10
+    assert int(steps) == 64 and 0 < float(loss) < 10
 
 
 def test_prepared_pictures_are_read_only_and_small_sets_too(data: Path) -> None:
