@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .brought import BROUGHT
 from .datafolder import required_layout
-from .mapped import Columns, first_rows_of, mapped, pixels
+from .mapped import decoded, first_rows_of, mapped
 from .pictures import picture
 from .problem import Problem, ProblemError, Split
 from .tabular import yes_or_no
@@ -62,9 +62,9 @@ def celeba(
     splits = {}
     sizes = {"train": train, "val": val, "test": test}
     for name, (inputs,) in columns.items():
-        own = tuple(torch.from_numpy(labels[attribute][parts[name]]) for attribute in chosen)
+        own = tuple(torch.from_numpy(labels[attribute][parts[name]]).half() for attribute in chosen)
         inputs, *targets = first_rows_of((inputs, *own), sizes[name], name)
-        splits[name] = Split(inputs, tuple(targets), _decoded)
+        splits[name] = Split(inputs, tuple(targets), decoded)
     return Problem(
         "celeba",
         tuple(yes_or_no(attribute) for attribute in chosen),
@@ -73,10 +73,6 @@ def celeba(
         splits["test"],
         model=lambda: NineLayers(width, len(chosen)),
     )
-
-
-def _decoded(inputs: Tensor, targets: Columns) -> tuple[Tensor, Columns]:
-    return pixels(inputs), tuple(target.float() for target in targets)
 
 
 def read_attributes(file: Path) -> tuple[list[str], dict[str, NDArray[np.bool_]]]:

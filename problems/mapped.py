@@ -135,12 +135,8 @@ def _begun(path: Path, first: NDArray[Any], rows: int) -> IO[bytes]:
 def decoded(inputs: Tensor, targets: Columns) -> tuple[Tensor, Columns]:
     """Pixels as bytes -> in [0, 1]; whole numbers -> int64; other numbers -> float32."""
     kinds = [torch.float32 if t.is_floating_point() else torch.int64 for t in targets]
-    return pixels(inputs), tuple(t.to(kind) for t, kind in zip(targets, kinds, strict=True))
-
-
-def pixels(values: Tensor) -> Tensor:
-    """Bytes -> [0, 1]."""
-    return values.float().div_(255)
+    numbers = tuple(t.to(kind) for t, kind in zip(targets, kinds, strict=True))
+    return inputs.float().div_(255), numbers
 
 
 def first_rows_of(columns: Columns, count: int | None, split: str) -> Columns:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtofront.problems import Split
+from mtofront.problems import Split, labelled_share
 
 from .course import Shown
 from .network import Network, Tensors
@@ -49,12 +49,16 @@ def _means(
 ) -> dict[tuple[str, str], Tensor]:
     """Means over all rows, from the means over blocks of them, and what is made of means."""
     total: dict[tuple[str, str], Tensor] = {}
-    rows = rows_at_once(split)
+    tasks, rows = net.problem.tasks, rows_at_once(split)
     for start in range(0, len(split), rows):
-        block = split.rows(slice(start, start + rows))
-        share = len(block) / len(split)
-        for key, values in net.measures(params, buffers, block).items():
-            total[key] = total[key] + share * values if key in total else share * values
+        chosen = slice(start, start + rows)
+        shares = {
+            task.name: labelled_share(task, whole[chosen], whole)
+            for task, whole in zip(tasks, split.targets, strict=True)
+        }
+        for key, values in net.measures(params, buffers, split.rows(chosen)).items():
+            weighted = shares[key[0]] * values
+            total[key] = total[key] + weighted if key in total else weighted
     return net.finished(total)
 
 
