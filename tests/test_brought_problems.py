@@ -32,6 +32,8 @@ from small_pictures import (
 from test_engine import final_losses, spec
 
 from mtofront.problems import PROBLEMS, Problem, ProblemError
+from mtofront.problems.missing import known
+from mtofront.sweep.provide import make_problem
 from mtofront.sweep.train import train_pack
 
 THREE: dict[str, Any] = {**DENSE, "tasks": ["segmentation", "depth", "instance"]}
@@ -387,3 +389,33 @@ def test_options_that_cannot_be_met_are_refused(name: str, options: Any, reason:
 def test_objects_need_the_official_files(data: Path) -> None:
     with pytest.raises(ProblemError, match="the task 'instance' needs Cityscapes' official files"):
         made("cityscapes-npy-7", data, tasks=["segmentation", "instance"])
+
+
+@pytest.mark.parametrize(("case", "task"), [("nyuv2", "segmentation"), ("celeba", "A3")])
+def test_a_task_with_half_of_the_labels_is_measured_on_their_rows(
+    case: str, task: str, data: Path
+) -> None:
+    plain = made(case, data)
+    name, _, options = FORMATS[case]
+    fewer = make_problem(name, {**options, "labelled": {task: 0.5}})
+    n = [one.name for one in plain.tasks].index(task)
+    target = fewer.train.targets[n]
+    kept = known(target).flatten(1).any(1) if target.ndim > 1 else known(target)
+    assert kept.sum() == round(len(target) / 2)
+    rows = kept.nonzero()[:, 0]
+    targets = tuple(own[rows] for own in plain.train.targets)
+    expected = replace(
+        plain, train=replace(plain.train, inputs=plain.train.inputs[rows], targets=targets)
+    )
+    equal = tuple(1 / len(plain.tasks) for _ in plain.tasks)
+    specs = [spec(seed=n, weights=equal, epochs=1, batch_size=2) for n in range(2)]
+    found, known_values = (
+        {
+            m.measure: m.values
+            for m in train_pack(problem, specs).measurements
+            if (m.step, m.split, m.task) == (0, "train", task)
+        }
+        for problem in (fewer, expected)
+    )
+    for measure in plain.tasks[n].metrics:
+        assert found[measure] == pytest.approx(known_values[measure], rel=1e-5)
