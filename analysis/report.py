@@ -14,6 +14,7 @@ import pandas as pd
 
 from .atomic import replace_text
 from .coverage import coverage, failures, solver_misses
+from .effort import effort
 from .export import best_runs, normalisation_table, prices, runs_table, verdict_rows
 from .figure_data import arms_data, front_data, margin_data
 from .figures import arms_figure, front_figure, margins_figure, save
@@ -102,6 +103,11 @@ def _tables(
         "best": best_runs(comparison, manifest["runs"]),
         "margins": comparison.margins,
         "statistics": comparison.statistics,
+        "effort": effort(
+            comparison.margins,
+            [str(arm) for arm in comparison.rows["arm"]],
+            comparison.settings.confidence,
+        ),
         "normalisation": normalisation_table(comparison.normalisation),
         "runs": runs_table(comparison.runs, comparison.normalisation),
     }

@@ -29,6 +29,29 @@ def status(table: pd.DataFrame) -> str:
     return "; ".join(parts) + "."
 
 
+def reservations(comparison: Comparison) -> list[str]:
+    """Return a line for each arm of which only a part, or nothing, could be compared."""
+    lines, baseline = [], comparison.settings.baseline
+    seeds = comparison.margins.groupby("arm")["seed"].nunique()
+    for arm in comparison.rows["arm"]:
+        count = int(seeds.get(arm, 0))
+        lost = comparison.left_out.get(str(arm), [])
+        if lost:
+            seeds_left = _listed_seeds(lost)
+            lines.append(
+                f"Partial: {arm} is compared on {_count(count, 'seed')}; not on {seeds_left}"
+                f", where it or {baseline} has no finished run."
+            )
+        if count < 2:
+            lines.append(f"{arm}: {_count(count, 'seed')} to compare, an interval needs two.")
+    return lines
+
+
+def _listed_seeds(seeds: list[int]) -> str:
+    shown = ", ".join(map(str, seeds[:5]))
+    return f"seed {shown}" if len(seeds) == 1 else f"seeds {shown}{', …' * (len(seeds) > 5)}"
+
+
 def summary(comparison: Comparison) -> str:
     """Return the answer in a few sentences: which arms beat, match or trail the baseline."""
     rows, baseline = comparison.rows, comparison.settings.baseline

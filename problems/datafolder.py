@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .brought import BROUGHT, Brought
 from .carriers import Listen, by_client, from_address, is_url, verify
 from .problem import ProblemError
 from .sources import SOURCES, Source
@@ -43,8 +44,9 @@ def find_source(name: str) -> Source:
     """The source of that name. Raises ProblemError with the nearest or all names."""
     if name in SOURCES:
         return SOURCES[name]
-    near = get_close_matches(name, SOURCES, 1)
-    known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(SOURCES)}"
+    names = [*SOURCES, *BROUGHT]
+    near = get_close_matches(name, names, 1)
+    known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
     raise ProblemError(f"unknown data set {name!r}; {known}")
 
 
@@ -99,6 +101,36 @@ def required(*names: str) -> list[Path]:
             f"mtofront data get {' '.join(one.name for one in absent)}"
         )
     return [folder_of(source) / member for source in sources for member in source.members]
+
+
+def place_of(one: Brought) -> Path:
+    """Where a data set's files belong."""
+    return data_folder() / one.name
+
+
+def layout_of(one: Brought) -> str | None:
+    """The first of its layouts that lies in the folder; None if none does."""
+    place = place_of(one)
+    for layout, names in one.layouts.items():
+        if all((place / name).exists() for name in names):
+            return layout
+    return None
+
+
+def instructions(one: Brought) -> str:
+    """What to put where, and where it is to be had."""
+    return f"put into {place_of(one)}\n  {one.contents}\nfrom {one.origin}"
+
+
+def required_layout(name: str) -> tuple[Path, str]:
+    """A data set's folder and layout. Raises ProblemError with instructions if it is absent."""
+    one = BROUGHT[name]
+    layout = layout_of(one)
+    if layout is None:
+        raise ProblemError(
+            f"the data set {name!r} is not there and cannot be fetched for you: {instructions(one)}"
+        )
+    return place_of(one), layout
 
 
 def read(path: Path) -> bytes:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .problem import Measure, Task
+from .problem import Measure, Pooled, Task
 
 IGNORED = -100
 """A missing label among whole numbers, as in torch.nn.functional.cross_entropy."""
@@ -41,8 +41,14 @@ def partly_labelled(task: Task, fill: float = 0) -> Task:
     """
     if task.missing:
         return task
-    metrics = {name: over_labelled(measure, fill) for name, measure in task.metrics.items()}
+    metrics = {name: _metric(measure, fill) for name, measure in task.metrics.items()}
     return replace(task, loss=over_labelled(task.loss, fill), metrics=metrics, missing=True)
+
+
+def _metric(measure: Measure | Pooled, fill: float) -> Measure | Pooled:
+    if isinstance(measure, Pooled):
+        return replace(measure, parts=over_labelled(measure.parts, fill))
+    return over_labelled(measure, fill)
 
 
 def over_labelled(measure: Measure, fill: float = 0) -> Measure:
@@ -107,8 +113,13 @@ def _by_rows(measure: Measure, fill: float, output: Tensor, target: Tensor) -> T
 
 
 def _mean(each: Tensor, counted: Tensor) -> Tensor:
-    """Of those that are counted; 0 if none is, with a zero gradient for the others."""
-    return torch.where(counted, each, 0).sum() / counted.sum().clamp(min=1)
+    """Of those that are counted; 0 if none is, with a zero gradient for the others.
+
+    each: like counted, or with more dimensions behind, which the mean keeps.
+    """
+    wide = counted.reshape(*counted.shape, *[1] * (each.ndim - counted.ndim))
+    total = torch.where(wide, each, 0).sum(dim=tuple(range(counted.ndim)))
+    return total / counted.sum().clamp(min=1)
 
 
 def _is_cross_entropy(measure: Measure) -> bool:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from small_pictures import SMALL_PICTURES, write_pictures
 
 SMALL = {
+    **SMALL_PICTURES,
     "census": {"train": 100, "val": 10, "test": 50},
     "yeast": {"train": 30, "val": 10, "test": 20},
     "multimnist": {"train": 60, "val": 20, "test": 30},
@@ -33,6 +35,7 @@ def write_all(folder: Path) -> None:
     write_yeast(folder / "yeast", rows=80)
     for language in WORDS:
         write_help(folder / f"libreoffice_help_{language}", help_pages(language, 60))
+    write_pictures(folder)
 
 
 def pictures(count: int, seed: int) -> NDArray[np.uint8]:

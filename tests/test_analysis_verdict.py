@@ -20,6 +20,7 @@ from mtofront.analysis import (
     judge,
     judge_table,
     read_table,
+    reservations,
     verdict_rows,
 )
 from mtofront.analysis.decision import verdict
@@ -271,8 +272,34 @@ def test_a_table_can_name_its_tasks_and_mark_diverged_runs() -> None:
     bad.loc[bad["diverged"], "a"] = np.nan
     verdicts = compare_table(bad, tasks=["a", "b"]).set_index("arm")["verdict"]
     assert verdicts.to_dict() == {"x": "beats", "x2": "inconclusive"}
-    with pytest.raises(ComparisonError, match=r"\['note'\] hold something else"):
+    with pytest.raises(
+        ComparisonError, match=r"found 'fast' in row 0 \(arm 'scalarization', seed 0\)"
+    ):
         compare_table(table)
+
+
+def test_a_maximised_column_must_be_declared_and_is_flipped_once() -> None:
+    losses = table_of([*baseline(), *arm("x", 0.2)])
+    table = losses.rename(columns={"a": "val_accuracy", "w_a": "w_val_accuracy"})
+    with pytest.raises(ComparisonError, match="--maximise val_accuracy flips the sign"):
+        compare_table(table)
+    flipped = table.assign(val_accuracy=-table["val_accuracy"])
+    expected = compare_table(losses)
+    found = compare_table(flipped, maximise=["val_accuracy"])
+    pd.testing.assert_frame_equal(found, expected)
+    as_loss = compare_table(table, tasks=["val_accuracy", "b"])
+    pd.testing.assert_frame_equal(as_loss, expected)
+
+
+def test_what_could_not_be_compared_is_said() -> None:
+    runs = [*baseline([0, 1, 2]), *arm("x", 0.2, [1, 2, 5]), *arm("y", 0.2, [0])]
+    assert reservations(judge(frame_of(runs))) == [
+        "Partial: x is compared on 2 seeds; not on seeds 0, 5, where it or scalarization has no "
+        "finished run.",
+        "Partial: y is compared on 1 seed; not on seeds 1, 2, where it or scalarization has no "
+        "finished run.",
+        "y: 1 seed to compare, an interval needs two.",
+    ]
 
 
 def test_what_is_wrong_with_a_table_is_named() -> None:
@@ -285,7 +312,7 @@ def test_what_is_wrong_with_a_table_is_named() -> None:
         compare_table(table.assign(seed=table["seed"] + 0.5))
     with pytest.raises(ComparisonError, match="the run 'r' has several"):
         compare_table(table.assign(run="r"))
-    with pytest.raises(ComparisonError, match=r"found inf for task 'b' in row 2"):
+    with pytest.raises(ComparisonError, match=r"found inf in row 2 .* for 'b'"):
         judge_table(table.assign(b=[np.inf if i == 2 else 1.0 for i in range(len(table))]))
     with pytest.raises(ComparisonError, match="baseline 'linear'"):
         compare_table(table, baseline="linear")

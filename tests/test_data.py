@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import socket
 import sys
 import tarfile
@@ -22,8 +23,9 @@ import pytest
 
 from mtofront.cli import main
 from mtofront.problems import PROBLEMS, ProblemError
+from mtofront.problems.brought import BROUGHT
 from mtofront.problems.carriers import by_client
-from mtofront.problems.datafolder import get, is_here, prepared, required
+from mtofront.problems.datafolder import get, is_here, layout_of, prepared, required
 from mtofront.problems.sources import SOURCES, Source
 from mtofront.problems.unpack import digest_of_pages, unpack
 
@@ -401,9 +403,11 @@ def test_the_list_says_what_is_here(command: Command, data: Path) -> None:
     code, out, _ = command("data", "list")
     assert code == 0 and "fashion_mnist" in out and str(data) in out
     rows = json.loads(command("data", "list", "--json")[1])
-    assert {row["name"] for row in rows} == set(SOURCES)
+    assert {row["name"] for row in rows} == {*SOURCES, *BROUGHT}
     assert not any(row["here"] for row in rows)
-    assert all(len(row["sha256"]) == 64 and row["licence"] and row["citation"] for row in rows)
+    assert all(row["licence"] and row["citation"] for row in rows)
+    fetched = [row for row in rows if row["name"] in SOURCES]
+    assert all(len(row["sha256"]) == 64 for row in fetched)
     (data / "yeast").mkdir(parents=True)
     (data / "yeast" / "yeast.csv.gz").touch()
     here = {row["name"] for row in json.loads(command("data", "list", "--json")[1]) if row["here"]}
@@ -418,6 +422,25 @@ def test_where_prints_the_folder_alone_and_says_apart_what_is_missing(
     assert "mtofront data get census" in err
     code, _, err = command("data", "where", "sensus")
     assert code == 2 and "did you mean 'census'?" in err
+
+
+@pytest.mark.parametrize("name", sorted(BROUGHT))
+def test_a_set_to_be_brought_says_what_to_put_where_and_is_noticed(
+    name: str, command: Command, data: Path
+) -> None:
+    code, out, err = command("data", "where", name)
+    assert (code, out) == (0, f"{data / name}\n")
+    assert BROUGHT[name].contents in err and BROUGHT[name].origin in err
+    code, out, err = command("data", "get", name)
+    assert code == 2 and "cannot be fetched for you" in err and str(data / name) in err
+    for layout, needed in BROUGHT[name].layouts.items():
+        for member in needed:
+            assert layout_of(BROUGHT[name]) is None
+            (data / name / member).mkdir(parents=True)
+        assert layout_of(BROUGHT[name]) == layout
+        assert json.loads(command("data", "where", name, "--json")[1])["here"]
+        assert BROUGHT[name].citation in command("data", "get", name)[1]
+        shutil.rmtree(data / name)
 
 
 def test_a_relative_data_folder_is_refused(
@@ -458,17 +481,22 @@ def test_several_sets_are_fetched_at_once_but_from_one_address_only_one(
         required("census", "yeast")
 
 
-@pytest.mark.parametrize("name", ["multimnist", "multifashion", "census", "yeast", "translation"])
-def test_plan_and_run_say_how_to_fetch_what_is_absent(
+@pytest.mark.parametrize(
+    "name", ["multimnist", "multifashion", "census", "yeast", "translation", *BROUGHT]
+)
+def test_plan_and_run_say_how_to_get_what_is_absent(
     name: str, command: Command, bowls: Path
 ) -> None:
+    expected = "fetch it once", "mtofront data get"
+    if name in BROUGHT:
+        expected = "cannot be fetched for you: put into", BROUGHT[name].origin
     text = bowls.read_text().replace("problem: quadratics", f"problem: {name}")
     bowls.write_text(text)
     for verb in ("plan", "run"):
         code, _, err = command(verb, str(bowls))
         assert code == 2 and "Traceback" not in err
         assert f"bowls.yaml:2: problem: {name} cannot be made" in err
-        assert "fetch it once" in err and "mtofront data get" in err
+        assert all(words in err for words in expected)
 
 
 @pytest.mark.skipif("MTOFRONT_NETWORK_TESTS" not in os.environ, reason="asks the real registries")
