@@ -23,7 +23,6 @@ from mtofront.sweep import train as training
 from mtofront.sweep.checkpoint import Checkpoints
 from mtofront.sweep.course import StepByStep
 from mtofront.sweep.decisions import Decision, read_decision
-from mtofront.sweep.folder import Folder
 from mtofront.sweep.train import train_pack
 from mtofront.sweep.trained import Trained, Waiting
 
@@ -70,7 +69,7 @@ def decisions(folder: Path | str) -> dict[str, Decision]:
     found = {}
     for path in sorted(Path(folder, "rungs").iterdir()):
         arm, _, epoch = path.stem.partition("-epoch-")
-        decision = read_decision(Folder(Path(folder)), arm, int(epoch))
+        decision = read_decision(Path(folder), arm, int(epoch))
         assert decision is not None
         found[path.name] = decision
     return found
