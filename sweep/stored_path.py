@@ -166,8 +166,7 @@ def stored(uri: str) -> StoredPath:
             "resources.storage: no password or key belongs in a config; found one before the @. "
             "Give it in the environment, where pyarrow looks (AWS_ACCESS_KEY_ID, …)"
         )
-    host = parts.netloc.rpartition("@")[2] if parts.scheme == "s3" else parts.netloc
-    shown = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
+    shown = uri.partition("?")[0].rstrip("/")
     try:
         system, path = fs.FileSystem.from_uri(uri)
     except OSError as error:
