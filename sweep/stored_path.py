@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -160,8 +159,8 @@ def stored(uri: str) -> StoredPath:
 
     Raises RequestError if it is no such URI, StorageError if the file system does not answer.
     """
-    parts = urlsplit(uri)
-    if parts.password is not None:
+    scheme, _, rest = uri.partition("://")
+    if scheme != "file" and ":" in rest.rpartition("@")[0]:
         raise RequestError(
             "resources.storage: no password or key belongs in a config; found one before the @. "
             "Give it in the environment, where pyarrow looks (AWS_ACCESS_KEY_ID, …)"

@@ -244,7 +244,8 @@ def test_a_sweep_on_two_raylets_outlives_one_of_them(digits: Path) -> None:
 
 
 def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(digits: Path) -> None:
-    changes = ["budget.epochs=40", "budget.evaluations=20", "resources.checkpoint_seconds=0"]
+    changes = ["seeds=1", "budget.epochs=40", "budget.evaluations=20"]
+    changes += ["resources.checkpoint_seconds=0"]
     settings = [part for change in changes for part in ("--set", change)]
     driver = subprocess.Popen(
         mtofront("run", "digits.yaml", "--out", "out", *settings),
@@ -267,14 +268,15 @@ def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(digits: Path) -> None:
         mtofront("resume", "out"), env=environment(), capture_output=True, timeout=TIMEOUT
     )
     assert again.returncode == 0, again.stderr
-    assert load("out")["run"].nunique() == 32
+    assert load("out")["run"].nunique() == 16
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert not list(Path("out").glob("checkpoints/*"))
 
 
 def test_ctrl_c_stops_cleanly_and_resume_goes_on(digits: Path) -> None:
+    longer = ("--set", "budget.epochs=50")
     driver = subprocess.Popen(
-        mtofront("run", "digits.yaml", "--out", "out", "--set", "budget.epochs=50"),
+        mtofront("run", "digits.yaml", "--out", "out", "--set", "seeds=1", *longer),
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -295,4 +297,4 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(digits: Path) -> None:
         timeout=TIMEOUT,
     )
     assert done.returncode == 0, done.stderr
-    assert load("out")["run"].nunique() == 32
+    assert load("out")["run"].nunique() == 16
