@@ -101,6 +101,7 @@ def _tables(
         "coverage": table,
         "best": best_runs(comparison, manifest["runs"]),
         "margins": comparison.margins,
+        "statistics": comparison.statistics,
         "normalisation": normalisation_table(comparison.normalisation),
         "runs": runs_table(comparison.runs, comparison.normalisation),
     }
