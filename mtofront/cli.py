@@ -104,10 +104,21 @@ def run(
 
 
 @app.command(epilog="Example: mtofront resume results/quickstart")
-def resume(directory: SweepFolder, address: Address = None, as_json: AsJson = False) -> None:
+def resume(
+    directory: SweepFolder,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="URI", help="the sweep's storage, if DIR is new or it was moved"
+        ),
+    ] = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
     """Finish what is missing in a sweep's folder; nothing that is done is done again."""
     _train_and_report(
-        lambda listen: resume_sweep(directory, address=address, listen=listen), as_json
+        lambda listen: resume_sweep(directory, storage=storage, address=address, listen=listen),
+        as_json,
     )
 
 

@@ -89,7 +89,7 @@ def test_nothing_asks_for_the_time_of_day_or_of_a_file() -> None:
         for path in modules(folder)
         if any(word in path.read_text(encoding="utf-8") for word in asked)
     }
-    assert found == {"sweep/launch.py", "problems/mapped.py"}
+    assert found == {"sweep/manifest.py", "problems/mapped.py"}
 
 
 def test_every_method_file_is_registered_under_its_own_name() -> None:
