@@ -16,9 +16,10 @@ from .verdict import Comparison
 
 Floats = NDArray[np.float64]
 
-LOG_FROM = 3.0
-"""An axis is logarithmic where its largest shown loss is this many times its smallest: extreme
-weights stretch a front, and its middle, where the methods lie, would be squeezed into a corner."""
+LOG_FROM, LOG_TO = 3.0, 1e6
+"""An axis is logarithmic where its largest shown loss is so many times its smallest: extreme
+weights stretch a front, and its middle, where the methods lie, would be squeezed into a corner.
+Beyond a million times, the smallest loss is zero but for rounding, and the axis is linear."""
 FRONT_SHOWN = 3.0
 """The baseline's front is followed as far as this many times the range of the other arms' losses;
 the ends of its sweep, where a task is all but ignored, would squeeze everything else."""
@@ -232,7 +233,7 @@ def _axes(
 
 def _axis(label: str, low: float, high: float) -> Axis:
     """One axis a little wider than its losses, logarithmic if they are far apart."""
-    if low > 0 and high / low > LOG_FROM:
+    if low > 0 and LOG_FROM < high / low < LOG_TO:
         pad = (high / low) ** 0.05
         return Axis(label, low / pad, high * pad, True)
     pad = 0.05 * (high - low) or max(abs(low), 1.0) * 0.05

@@ -97,6 +97,16 @@
     return { low: 0, high: 1, log: false };
   }
 
+  // Plain decimals on a logarithmic axis, far beyond its ends, so that a zoom finds them too.
+  function logTicks(axis) {
+    const steps = axis.high / axis.low > 1e3 || state.view === "3d" ? [1] : axis.high / axis.low > 30 ? [1, 3] : [1, 2, 3, 5, 7];
+    const ticks = [];
+    for (let decade = Math.floor(Math.log10(axis.low)) - 2; decade <= Math.log10(axis.high) + 2; decade++) {
+      steps.forEach((step) => ticks.push(Number(`${step}e${decade}`)));
+    }
+    return { tickvals: ticks, ticktext: ticks.map(String) };
+  }
+
   function layoutAxis(axis, task) {
     const range = [axis.low, axis.high];
     return {
@@ -104,7 +114,7 @@
       type: axis.log ? "log" : "linear",
       range: axis.log ? range.map(Math.log10) : range,
       gridcolor: "#e6e6e6", zeroline: false, automargin: true, nticks: 6,
-      ...(axis.log ? { dtick: "D2" } : {}),
+      ...(axis.log ? logTicks(axis) : {}),
     };
   }
 
@@ -154,11 +164,13 @@
       traces.push({
         type: "scatter3d", mode: "markers", hoverinfo: "skip", name: "half of the seeds",
         x: found.median[state.x], y: found.median[state.y], z: found.median[state.z],
-        marker: { size: 1.6, color: arms[state.arm || 0].colour, opacity: 0.35 },
+        marker: { size: 1.5, color: arms[state.arm || 0].colour, opacity: 0.2 },
       });
     }
-    const scene = { aspectmode: "cube", camera: { eye: { x: 1.5, y: 1.5, z: 0.9 } } };
-    places.forEach((task, k) => { scene["xyz"[k] + "axis"] = layoutAxis(taskAxis(split, task), task); });
+    const scene = { aspectmode: "cube", camera: { eye: { x: 1.3, y: 1.4, z: 0.8 }, center: { x: 0, y: 0, z: -0.12 } } };
+    places.forEach((task, k) => {
+      scene["xyz"[k] + "axis"] = { ...layoutAxis(taskAxis(split, task), task), nticks: 5, tickfont: { size: 10 } };
+    });
     return [traces, { scene }];
   }
 
@@ -202,7 +214,7 @@
     const [traces, layout] = VIEWS[state.view](split);
     const common = {
       title: { text: plain(split.label), font: { size: 14 }, y: 0.98, yanchor: "top" },
-      margin: { l: 55, r: 12, t: 36, b: 48 }, showlegend: false, hovermode: "closest", dragmode: state.view === "3d" ? "orbit" : "zoom",
+      margin: state.view === "3d" ? { l: 0, r: 0, t: 30, b: 0 } : { l: 55, r: 12, t: 36, b: 48 }, showlegend: false, hovermode: "closest", dragmode: state.view === "3d" ? "orbit" : "zoom",
       font: { family: "system-ui, sans-serif", size: 12, color: "#1c1c1c" },
       plot_bgcolor: "#fff", paper_bgcolor: "#fff", hoverlabel: { align: "left", bgcolor: "#fff", font: { color: "#1c1c1c" } },
     };

@@ -32,7 +32,7 @@ def write_table(table: pd.DataFrame, stem: Path) -> None:
 
 
 def number(value: str | float | bool) -> str:
-    """Return a table cell: four significant digits, a dash for NaN, words as they are."""
+    """Return a table cell: four significant digits or a whole number, – for NaN, ∞, words."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
@@ -41,7 +41,8 @@ def number(value: str | float | bool) -> str:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{int(value):,}" if float(value).is_integer() else f"{value:.4g}"
+    whole = float(value).is_integer() or abs(value) >= 10_000
+    return f"{round(value):,}" if whole else f"{value:.4g}"
 
 
 def markdown(table: pd.DataFrame) -> str:
