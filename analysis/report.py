@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from .atomic import replace_text
 from .attainment import attainment_table
 from .coverage import coverage, failures, solver_misses
+from .effort import effort
 from .export import best_runs, normalisation_table, prices, runs_table, verdict_rows
 from .figure_data import arms_data, front_data, margin_data
 from .figures import arms_figure, front_figure, margins_figure, save
@@ -127,6 +128,12 @@ def _tables(
         "coverage": table,
         "best": best_runs(comparison, manifest["runs"]),
         "margins": comparison.margins,
+        "statistics": comparison.statistics,
+        "effort": effort(
+            comparison.margins,
+            [str(arm) for arm in comparison.rows["arm"]],
+            comparison.settings.confidence,
+        ),
         "normalisation": normalisation_table(comparison.normalisation),
         "runs": runs_table(comparison.runs, comparison.normalisation),
         "indicators": indicators,

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from .census import census
 from .concave import concave
 from .data_checks import Overlap, refuse_bad_data, unfinite_rows
+from .labels import LABEL_OPTIONS, with_label_options
 from .landscape import landscape
 from .linear_bottleneck import linear_bottleneck
+from .missing import known, labelled_share, over_labelled, partly_labelled
 from .multidigits import multidigits
 from .multimnist import multi_fashion_mnist, multifashion, multimnist
 from .problem import Measure, Problem, ProblemError, Split, Task
@@ -41,6 +43,7 @@ FAMILIES: dict[str, Callable[..., Problem]] = {"pymoo": pymoo_problem}
 
 __all__ = [
     "FAMILIES",
+    "LABEL_OPTIONS",
     "PROBLEMS",
     "Measure",
     "Overlap",
@@ -49,6 +52,11 @@ __all__ = [
     "Split",
     "Task",
     "Truth",
+    "known",
+    "labelled_share",
+    "over_labelled",
+    "partly_labelled",
     "refuse_bad_data",
     "unfinite_rows",
+    "with_label_options",
 ]

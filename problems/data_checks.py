@@ -9,6 +9,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from .missing import known
 from .problem import Problem, ProblemError, Split
 
 GLANCE = 64
@@ -52,6 +53,7 @@ def refuse_bad_data(problem: Problem) -> tuple[Overlap, ...]:
     """
     for name, split in problem.splits().items():
         _refuse_infinite(problem, name, split)
+        _refuse_unlabelled(problem, name, split)
     if problem.truth is not None:
         return ()
     found = tuple(overlaps(problem))
@@ -72,6 +74,15 @@ def _refuse_infinite(problem: Problem, name: str, split: Split) -> None:
             f"problem {problem.name!r}, split {name!r}, inputs: all numbers must be finite; "
             f"found NaN or infinity in {len(bad)} rows, the first is row {int(bad[0])}"
         )
+
+
+def _refuse_unlabelled(problem: Problem, name: str, split: Split) -> None:
+    for task, target in zip(problem.tasks, split.targets, strict=True):
+        if task.missing and not known(target).any():
+            raise ProblemError(
+                f"problem {problem.name!r}, task {task.name!r}, split {name!r}: labels may be "
+                f"missing, but at least one is needed; found none in {len(target)} rows"
+            )
 
 
 def unfinite_rows(values: Tensor) -> Tensor:
@@ -125,6 +136,15 @@ def _twin(split: Split, row: int, other: Split, candidates: list[int]) -> int | 
     own = [split.inputs[row], *(target[row] for target in split.targets)]
     for candidate in candidates:
         theirs = [other.inputs[candidate], *(target[candidate] for target in other.targets)]
-        if all(map(torch.equal, own, theirs)):
+        if all(map(_same, own, theirs)):
             return candidate
     return None
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether all numbers are equal, labels that are missing in both among them."""
+    return torch.equal(one, other) or (
+        one.is_floating_point()
+        and torch.equal(one.isnan(), other.isnan())
+        and torch.equal(one.nan_to_num(), other.nan_to_num())
+    )

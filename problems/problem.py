@@ -23,11 +23,14 @@ class Task:
 
     loss: what is trained, a mean over the rows of a minibatch, differentiable.
     metrics: name -> measure, reported for every split. Whoever has a maximised one flips it here.
+    missing: labels may be missing (NaN, or -100 in a target of whole numbers), and loss and metrics
+        are means over those that are there, 0 where none is; `partly_labelled` makes such a task.
     """
 
     name: str
     loss: Measure
     metrics: Mapping[str, Measure] = field(default_factory=dict)
+    missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Problem:
     features: the submodule whose output is the shared representation, for methods that look at
         gradients there; found by itself where shared parameters lie in modules of their own.
     truth: the true front, where it is known; the test split's losses are what it speaks of.
+    single_task: it is meant that tasks share no parameter, each having a network of its own.
 
     Raises ProblemError if names, lengths or splits do not fit together.
     """
@@ -65,6 +69,7 @@ class Problem:
     model: Callable[[], nn.Module]
     features: str | None = None
     truth: Truth | None = None
+    single_task: bool = False
 
     def __post_init__(self) -> None:
         names = [task.name for task in self.tasks]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtofront.problems import Split
+from mtofront.problems import Split, labelled_share
 
 from .course import Shown
 from .network import Network, Tensors
@@ -48,14 +48,19 @@ def _means(
 ) -> dict[tuple[str, str], Tensor]:
     """Means over all rows, from the means over blocks of them."""
     total: dict[tuple[str, str], Tensor] = {}
+    tasks = net.problem.tasks
     for start in range(0, len(split), ROWS):
         block = Split(
             split.inputs[start : start + ROWS],
             tuple(target[start : start + ROWS] for target in split.targets),
         )
-        share = len(block) / len(split)
+        shares = {
+            task.name: labelled_share(task, part, whole)
+            for task, part, whole in zip(tasks, block.targets, split.targets, strict=True)
+        }
         for key, values in net.measures(params, buffers, block).items():
-            total[key] = total[key] + share * values if key in total else share * values
+            weighted = shares[key[0]] * values
+            total[key] = total[key] + weighted if key in total else weighted
     return total
 
 

@@ -17,6 +17,8 @@ from mtofront.problems import (
     ProblemError,
     Split,
     Task,
+    known,
+    labelled_share,
     refuse_bad_data,
     unfinite_rows,
 )
@@ -120,7 +122,9 @@ def _measured(
             part = rows[start : start + CHUNK]
             values = _losses(problem, module, name, part)
             for n, value in enumerate(values):
-                totals[n] += value * len(part) / len(rows)
+                target = split.targets[n]
+                share = labelled_share(problem.tasks[n], target[part], target[rows])
+                totals[n] += value * float(share)
     return tuple(totals)
 
 
@@ -148,6 +152,8 @@ def _losses(problem: Problem, module: nn.Module, name: str, rows: Tensor) -> Ite
                 f"problem {problem.name!r}, task {task.name!r}, split {name!r}: an output needs "
                 f"one row an input row; found shape {tuple(output.shape)} for {len(rows)} rows"
             )
+        if task.missing and not torch.isfinite(output).all():  # though the row has no label
+            _refuse_row(problem, task, output, part.targets[n], name, rows)
         try:
             loss = loss_of(problem, task, output, part.targets[n], name)
         except ProblemError:
@@ -207,13 +213,14 @@ def _part(split: Split, rows: Tensor) -> Split:
 
 def _no_means(problem: Problem, module: nn.Module) -> Iterator[str]:
     """Tasks whose loss is not the mean of the rows' losses, as when shapes broadcast."""
-    rows = first_rows(problem)
-    if len(rows) < 2:
-        return
     module.eval()
     with torch.no_grad():
-        outputs = outputs_of(problem, module, rows.inputs)
-        for task, output, target in zip(problem.tasks, outputs, rows.targets, strict=True):
+        for n, task in enumerate(problem.tasks):
+            rows = _part(problem.train, _first_labelled(task, problem.train.targets[n]))
+            if len(rows) < 2:
+                continue
+            output = outputs_of(problem, module, rows.inputs)[n]
+            target = rows.targets[n]
             both = task.loss(output, target).item()
             single = [task.loss(output[n : n + 1], target[n : n + 1]).item() for n in range(2)]
             mean = statistics.fmean(single)
@@ -224,6 +231,13 @@ def _no_means(problem: Problem, module: nn.Module) -> Iterator[str]:
                     "right for a weighted mean, and wrong if output "
                     f"{tuple(output.shape)} and target {tuple(target.shape)} do not fit"
                 )
+
+
+def _first_labelled(task: Task, target: Tensor) -> Tensor:
+    """Numbers of the first two rows that have a label."""
+    if not task.missing:
+        return torch.arange(min(2, len(target)))
+    return known(target).reshape(len(target), -1).any(1).nonzero()[:2, 0]
 
 
 def _idle(sharing: Sharing, sizes: dict[str, int]) -> Iterator[str]:

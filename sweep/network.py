@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from mtofront.methods import method_named
 from mtofront.problems import Problem, Split
 
 from .features import Representation, representation
 from .lowering import PackedLayers
 from .precision import narrowed, widened
-from .sharing import Sharing, first_rows, sharing_of
+from .sharing import Sharing, first_rows, refuse_unfit, sharing_of
 from .spec import RunSpec
 from .streams import stream
 
@@ -189,8 +190,10 @@ def stacked_state(problem: Problem, specs: Sequence[RunSpec]) -> tuple[Tensors, 
 def network(problem: Problem, spec: RunSpec) -> Network:
     """The problem's network, examined: which parameters are shared, and whether it can be batched.
 
-    Raises ProblemError if outputs or losses do not fit the tasks, or a task shares nothing.
+    Raises ProblemError if outputs or losses do not fit the tasks, or if a task shares nothing
+    that the method or the problem needs it to.
     """
+    refuse_unfit(problem, method_named(spec.method))
     module = fresh_module(problem, spec)
     sharing = sharing_of(problem, module)
     reason = why_not_batched(problem, module, sharing, spec.precision)
@@ -231,7 +234,8 @@ def why_not_batched(
     try:
         seeds = torch.zeros(2, dtype=torch.int64, device=device)
         losses = trial.losses(params, buffers, split, seeds)
-        torch.autograd.grad(torch.stack(losses).sum(), [params[n] for n in sharing.shared])
+        places = sharing.shared or sharing.trained
+        torch.autograd.grad(torch.stack(losses).sum(), [params[n] for n in places])
         trial.measures(params, buffers, rows)
     except Exception as error:  # whatever vmap cannot do: the loop below it can
         return _obstacle(module, error)

@@ -72,8 +72,9 @@ def test_every_promised_file_is_there_and_nothing_else(complete: Path) -> None:
     report = complete / "report"
     assert sorted(str(p.relative_to(report)) for p in report.rglob("*") if p.is_file()) == [
         "arms.png", "arms.svg", "front.png", "front.svg", "index.html", "margins.png",
-        "margins.svg", "tables/best.csv", "tables/coverage.csv", "tables/margins.csv",
-        "tables/normalisation.csv", "tables/runs.csv", "tables/solvers.csv", "verdicts.csv",
+        "margins.svg", "tables/best.csv", "tables/coverage.csv", "tables/effort.csv",
+        "tables/margins.csv", "tables/normalisation.csv", "tables/runs.csv", "tables/solvers.csv",
+        "tables/statistics.csv", "verdicts.csv",
         "verdicts.json",
     ]  # fmt: skip
 
