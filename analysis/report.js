@@ -198,7 +198,7 @@
     const heights = traces.flatMap((trace) => trace.y.filter((y) => y !== null)).sort((a, b) => a - b);
     const top = heights.length ? heights[Math.floor(0.97 * (heights.length - 1))] : 1;
     const layout = {
-      xaxis: { tickvals: tasks.map((_, t) => t), ticktext: tasks.map(plain), gridcolor: "#c8c8c8", automargin: true },
+      xaxis: { tickvals: tasks.map((_, t) => t), ticktext: tasks.map(plain), gridcolor: "#c8c8c8", zeroline: false, automargin: true },
       yaxis: {
         title: { text: `${plain(data.objective)}: 0 ideal, 1 nadir` }, gridcolor: "#e6e6e6", zeroline: false,
         range: [Math.min(0, heights[0] || 0) - 0.05, Math.max(1.1, top) + 0.05], automargin: true,

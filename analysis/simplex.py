@@ -6,15 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pymoo.util.ref_dirs import get_reference_directions
 
-PAIR_STEPS, TRIPLE_STEPS, DRAWS = 100, 13, 1000
-"""Two tasks: 101 weights. Three: 105 in a lattice. More: this many draws."""
+PAIR_STEPS, TRIPLE_STEPS, DRAWS = 100, 40, 1000
+"""Two tasks: 101 weights. Three: 861 in a lattice. More: this many draws."""
 
 
 def simplex_weights(tasks: int) -> NDArray[np.float64]:
     """Return weights (n, T), rows that are >= 0 and sum to 1, spread evenly over the simplex.
 
     Two tasks: 0, 0.01, ..., 1 for the second one. Three: the lattice of Das and Dennis (1998, SIAM
-    J. Optim. 8(3)) with 13 steps. More: 1,000 draws of the uniform distribution, Dirichlet(1, ...,
+    J. Optim. 8(3)) with 40 steps. More: 1,000 draws of the uniform distribution, Dirichlet(1, ...,
     1), with a fixed seed, the same in every comparison. One: the weight 1.
     """
     if tasks == 1:
