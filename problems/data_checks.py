@@ -12,6 +12,8 @@ from torch import Tensor
 from .missing import known
 from .problem import Problem, ProblemError, Split
 
+BLOCK = 2**24
+"""So many numbers are looked at together: data may be much larger than memory."""
 GLANCE = 64
 """So many numbers of a row are compared first; only rows that agree in them are compared whole."""
 
@@ -87,7 +89,15 @@ def _refuse_unlabelled(problem: Problem, name: str, split: Split) -> None:
 
 def unfinite_rows(values: Tensor) -> Tensor:
     """Numbers of the rows that hold NaN or infinity."""
-    if not values.is_floating_point() or torch.isfinite(values.sum()):
+    if not values.is_floating_point():
+        return torch.zeros(0, dtype=torch.int64)
+    rows = max(1, BLOCK * len(values) // max(1, values.numel()))
+    parts = enumerate(torch.split(values, rows))
+    return torch.cat([n * rows + _unfinite(part) for n, part in parts])
+
+
+def _unfinite(values: Tensor) -> Tensor:
+    if torch.isfinite(values.sum()):
         return torch.zeros(0, dtype=torch.int64)  # a sum is finite only if all are
     return (~torch.isfinite(values.reshape(len(values), -1)).all(dim=1)).nonzero()[:, 0].cpu()
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .missing import IGNORED, known, partly_labelled
-from .problem import Problem, ProblemError, Split, Task
+from .problem import Problem, ProblemError, Task
 
 ByTask = float | Mapping[str, float]
 """One number for all tasks, or some tasks' own by their names."""
@@ -75,7 +75,7 @@ def with_label_options(
         if noises[name] > 0:
             draw = np.random.default_rng([label_seed, NOISE, t])
             targets[t] = _with_noise(targets[t], noises[name], draw, where)
-    train = Split(fewer.train.inputs, tuple(targets))
+    train = replace(fewer.train, targets=tuple(targets))
     return replace(fewer, tasks=tuple(tasks), train=train)
 
 
@@ -135,7 +135,8 @@ def _subset(problem: Problem, subset: Mapping[str, int], seed: int) -> Problem:
             )
         order = np.random.default_rng([seed, SUBSET, n]).permutation(len(split))
         kept = torch.from_numpy(np.sort(order[:rows])).to(split.inputs.device)
-        parts[name] = Split(split.inputs[kept], tuple(target[kept] for target in split.targets))
+        targets = tuple(target[kept] for target in split.targets)
+        parts[name] = replace(split, inputs=split.inputs[kept], targets=targets)
     return replace(problem, **parts) if parts else problem  # type: ignore[arg-type]
 
 

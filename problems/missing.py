@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .problem import Measure, Task
+from .problem import Measure, Pooled, Task
 
 IGNORED = -100
 """A missing label among whole numbers, as in torch.nn.functional.cross_entropy."""
@@ -36,10 +36,19 @@ def partly_labelled(task: Task, fill: float = 0) -> Task:
 
     Its loss and metrics are means over the labels of a minibatch that are there, and 0 with a zero
     gradient where none is. fill: a label that the task's measures can be computed with; it stands
-    in for missing ones, and what it gives is left out.
+    in for missing ones, and what it gives is left out. A task that says so of itself already is
+    left as it is.
     """
-    metrics = {name: over_labelled(measure, fill) for name, measure in task.metrics.items()}
+    if task.missing:
+        return task
+    metrics = {name: _metric(measure, fill) for name, measure in task.metrics.items()}
     return replace(task, loss=over_labelled(task.loss, fill), metrics=metrics, missing=True)
+
+
+def _metric(measure: Measure | Pooled, fill: float) -> Measure | Pooled:
+    if isinstance(measure, Pooled):
+        return replace(measure, parts=over_labelled(measure.parts, fill))
+    return over_labelled(measure, fill)
 
 
 def over_labelled(measure: Measure, fill: float = 0) -> Measure:
@@ -104,8 +113,13 @@ def _by_rows(measure: Measure, fill: float, output: Tensor, target: Tensor) -> T
 
 
 def _mean(each: Tensor, counted: Tensor) -> Tensor:
-    """Of those that are counted; 0 if none is, with a zero gradient for the others."""
-    return torch.where(counted, each, 0).sum() / counted.sum().clamp(min=1)
+    """Of those that are counted; 0 if none is, with a zero gradient for the others.
+
+    each: like counted, or with more dimensions behind, which the mean keeps.
+    """
+    wide = counted.reshape(*counted.shape, *[1] * (each.ndim - counted.ndim))
+    total = torch.where(wide, each, 0).sum(dim=tuple(range(counted.ndim)))
+    return total / counted.sum().clamp(min=1)
 
 
 def _is_cross_entropy(measure: Measure) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from mtofront.methods import method_named
-from mtofront.problems import Problem, Split
+from mtofront.problems import Measure, Pooled, Problem, Split
 
 from .features import Representation, representation
 from .lowering import PackedLayers
@@ -108,7 +108,7 @@ class Network:
         """Where hand-batched layers take the place of torch's, if there are any."""
         if not self.batched or not self.lowered:
             return nullcontext()
-        return PackedLayers(seed, self.problem.train.inputs.device.type == "cpu")
+        return PackedLayers(seed, self.problem.train.device.type == "cpu")
 
     def _losses_of_one(
         self, params: Tensors, buffers: Tensors, inputs: Tensor, targets: Sequence[Tensor]
@@ -128,7 +128,10 @@ class Network:
     def measures(
         self, params: Tensors, buffers: Tensors, split: Split
     ) -> dict[tuple[str, str], Tensor]:
-        """(task, measure) -> (N,), means over one set of rows (n, ...) that all runs share."""
+        """(task, measure) -> (N,), means over one set of rows (n, ...) that all runs share.
+
+        Of a `Pooled` measure its parts, (N, ...) in float64, which `finished` makes the measure of.
+        """
         self.module.eval()
         names = [
             (task.name, name) for task in self.problem.tasks for name in ("loss", *task.metrics)
@@ -142,7 +145,7 @@ class Network:
                     for task, output, target in zip(
                         self.problem.tasks, outputs, split.targets, strict=True
                     )
-                    for measure in (task.loss, *task.metrics.values())
+                    for measure in (task.loss, *map(_parts, task.metrics.values()))
                 )
 
         with torch.no_grad():
@@ -151,6 +154,28 @@ class Network:
             else:
                 values = _one_by_one(one, (params, buffers), seeded=False)
         return dict(zip(names, values, strict=True))
+
+    def finished(self, means: dict[tuple[str, str], Tensor]) -> dict[tuple[str, str], Tensor]:
+        """The measures (N,) of a split, from the means of what `measures` gave for its rows."""
+        values = dict(means)
+        for task in self.problem.tasks:
+            for name, measure in task.metrics.items():
+                if isinstance(measure, Pooled):
+                    finish, parts = measure.finish, means[task.name, name]
+                    values[task.name, name] = (
+                        vmap(finish)(parts)
+                        if self.batched
+                        else torch.stack([finish(part) for part in parts])
+                    )
+        return values
+
+
+def _parts(measure: Measure | Pooled) -> Measure:
+    """What is averaged over rows."""
+    if not isinstance(measure, Pooled):
+        return measure
+    parts = measure.parts
+    return lambda output, target: parts(output, target).double()
 
 
 def _one_by_one(function: Measured, arguments: Sequence[Any], seeded: bool) -> Outputs:
@@ -236,7 +261,7 @@ def why_not_batched(
         losses = trial.losses(params, buffers, split, seeds)
         places = sharing.shared or sharing.trained
         torch.autograd.grad(torch.stack(losses).sum(), [params[n] for n in places])
-        trial.measures(params, buffers, rows)
+        trial.finished(trial.measures(params, buffers, rows))
     except Exception as error:  # whatever vmap cannot do: the loop below it can
         return _obstacle(module, error)
     return ""

@@ -12,6 +12,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mtofront.problems import (
     FAMILIES,
     LABEL_OPTIONS,
@@ -25,6 +27,10 @@ from mtofront.problems import (
 from .config import Config, load_config
 from .document import Document, nearest, with_settings
 from .errors import RequestError
+
+SHARE = 16
+"""A problem's data may take one part in so many of an accelerator's memory; several packs share
+it, and each holds its own. More is left where it is."""
 
 
 def provide(config: Config) -> Problem:
@@ -88,17 +94,31 @@ def placed_problem(name: str, options: str, device: str) -> Problem:
     problem = make_problem(name, json.loads(options))
     if device == "cpu":
         return problem
+    place = torch.device(device)
+    granted = torch.cuda.get_device_properties(place).total_memory // SHARE
+    return placed(problem, place, granted)
+
+
+def placed(problem: Problem, device: torch.device, granted: int) -> Problem:
+    """The problem with networks on a device, and its data if they take no more than granted bytes.
+
+    Larger data stay where they are, and gathered rows are sent.
+    """
+    fits = sum(split.nbytes for split in problem.splits().values()) <= granted
+
+    def on(split: Split) -> Split:
+        if not fits:
+            return replace(split, to=device)
+        targets = tuple(target.to(device) for target in split.targets)
+        return replace(split, inputs=split.inputs.to(device), targets=targets)
+
     return replace(
         problem,
-        train=_on(problem.train, device),
-        val=_on(problem.val, device),
-        test=_on(problem.test, device),
+        train=on(problem.train),
+        val=on(problem.val),
+        test=on(problem.test),
         model=lambda: problem.model().to(device),
     )
-
-
-def _on(split: Split, device: str) -> Split:
-    return Split(split.inputs.to(device), tuple(target.to(device) for target in split.targets))
 
 
 def _maker(name: str) -> Callable[..., Problem]:

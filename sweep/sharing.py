@@ -39,8 +39,7 @@ class Sharing:
 
 def first_rows(problem: Problem, rows: int = 2) -> Split:
     """The first rows of the training split, enough to try things on."""
-    train = problem.train
-    return Split(train.inputs[:rows], tuple(target[:rows] for target in train.targets))
+    return problem.train.rows(slice(rows))
 
 
 def outputs_of(problem: Problem, module: nn.Module, inputs: Tensor) -> Sequence[Tensor]:
