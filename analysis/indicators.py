@@ -59,7 +59,11 @@ def indicator_table(comparison: Comparison) -> pd.DataFrame:
         rows += _seed_rows(runs.where(runs.seed == seed), reference, comparison.settings.baseline)
     order = {arm: i for i, arm in enumerate([comparison.settings.baseline, *comparison.rows.arm])}
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.sort_values(["arm", "seed"], key=lambda c: c.map(order) if c.name == "arm" else c)
+    return table.sort_values(
+        ["arm", "seed"],
+        key=lambda column: column.map(order) if column.name == "arm" else column,
+        ignore_index=True,
+    )
 
 
 def indicator_means(table: pd.DataFrame) -> pd.DataFrame:
