@@ -25,6 +25,7 @@ from .report import write_report
 from .settings import Settings
 from .table import compare_table, judge_table, read_table
 from .verdict import Comparison, compare, judge
+from .wording import reservations
 
 __all__ = [
     "Comparison",
@@ -45,6 +46,7 @@ __all__ = [
     "load",
     "load_manifest",
     "read_table",
+    "reservations",
     "schema",
     "signed_distance",
     "verdict_rows",

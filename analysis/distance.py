@@ -1,26 +1,79 @@
-"""How far beyond, or behind, an attained front a point lies."""
+"""How far beyond, or behind, an attained front a point lies: at its points, and between them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import optimize
 
 from .front import check_points
 
+Floats = NDArray[np.float64]
 
-def signed_distance(points: ArrayLike, attained: ArrayLike) -> NDArray[np.float64]:
-    """Return for each point how much worse it must get in every task until the front catches up.
+TRADE_OFF = 0.05
+"""What a loss in all other tasks together weighs against the task that is ahead; see `behind`."""
+
+PAIRS = 64
+"""Up to so many points of two tasks the chords are tried all at once; a program solves the rest."""
+
+
+SHORTER = 1e-6
+"""Between equals the members that lie nearer together are taken."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a point stands against an interpolated front.
+
+    distance: signed, see `signed_distance`. inside: whether the front surrounds the point, so that
+    it lies between T or fewer of its members and beyond none of its ends. spread: how far apart
+    these members are, the weighted mean of their squared distances to the point between them.
+    reach: the largest difference in a task between that point and one of them. shares: (m,) the
+    weight of each member, >= 0, sum 1.
+    """
+
+    distance: float
+    inside: bool
+    spread: float
+    reach: float
+    shares: Floats
+
+
+def behind(differences: ArrayLike) -> Floats:
+    """Return how much worse a point must get, evenly in all tasks, to reach another one.
+
+    differences: (..., T), the other point's losses minus the point's. Returns (...): the largest
+    difference plus `TRADE_OFF` times their sum, over 1 + T * `TRADE_OFF`, so that a difference that
+    is the same in every task is returned as it is.
+
+    The largest difference alone (the additive epsilon) calls a point level that ties in one task,
+    however bad it is in the others. The sum ends that, as in the augmented Tchebycheff function of
+    Steuer and Choo (1983): to be ahead in one task is worth nothing if it costs more than about
+    1 / `TRADE_OFF` times as much in another.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    tasks = values.shape[-1]
+    found: Floats = (values.max(axis=-1) + TRADE_OFF * values.sum(axis=-1)) / (
+        1 + tasks * TRADE_OFF
+    )
+    return found
+
+
+def signed_distance(points: ArrayLike, attained: ArrayLike) -> Floats:
+    """Return how much worse each point must get, evenly in all tasks, until the front catches up.
 
     points: (n, T). attained: (m, T), m >= 1, in the same units (normalised ones, so that tasks can
     be compared); dominated members change nothing.
 
-    Returns (n,): min over q in attained of max over tasks of (q_i - p_i). Positive: no member of
-    the front is as good as the point in every task, even after an allowance smaller than this.
-    Negative: some member is better in every task by that much. Zero: on the front.
+    Returns (n,): the smallest `behind` over the members. Positive: no member is as good as the
+    point, even after an allowance smaller than this. Negative: some member is better by that much.
+    Zero for a member of a front. Without the sum in `behind` this is the additive epsilon indicator
+    (Zitzler et al. 2003, IEEE TEC 7(2), eq. 4) of the front, seen from one point.
 
-    This is the additive epsilon indicator (Zitzler et al. 2003, IEEE TEC 7(2), eq. 4) of the front,
-    seen from one point. Raises ValueError for NaN, inf, an empty front or different numbers of
-    tasks.
+    Raises ValueError for NaN, inf, an empty front or different numbers of tasks.
     """
     rows = check_points(points)
     members = check_points(attained, "attained")
@@ -31,7 +84,74 @@ def signed_distance(points: ArrayLike, attained: ArrayLike) -> NDArray[np.float6
             f"points and attained need the same tasks; found {rows.shape[1]} and "
             f"{members.shape[1]} columns"
         )
-    distances: NDArray[np.float64] = (
-        (members[None, :, :] - rows[:, None, :]).max(axis=2).min(axis=1)
-    )
+    distances: Floats = behind(members[None, :, :] - rows[:, None, :]).min(axis=1)
     return distances
+
+
+def interpolated(point: Floats, members: Floats, reach: float = np.inf) -> Place:
+    """Return where a point (T,) stands against members (m, T) and what lies between near ones.
+
+    Weighted means of members count as attained if these members lie within `reach`, in every task,
+    of the place where the point meets the nearest single one. On a convex front that is never more
+    than what is attained: such a front lies on or below the chords between its points (Boyd and
+    Vandenberghe 2004, section 4.7.5). With a reach of zero this is `signed_distance`.
+    """
+    away = members - point
+    steps = behind(away)
+    nearest = int(steps.argmin())
+    near = np.flatnonzero((np.abs(away - steps[nearest]) <= reach).all(axis=1))
+    if len(near) < 2:
+        return _place(away, np.eye(len(members))[nearest])
+    few = away.shape[1] == 2 and len(near) <= PAIRS
+    shares = np.zeros(len(members))
+    shares[near] = _on_chords(away[near]) if few else _by_program(away[near])
+    place = _place(away, shares)
+    return place if place.distance < steps[nearest] else _place(away, np.eye(len(members))[nearest])
+
+
+def _place(away: Floats, shares: Floats) -> Place:
+    between = shares @ away
+    used = shares > 1e-9
+    apart = away[used] - between
+    level = np.ptp(between) <= 1e-7 * max(1.0, float(np.abs(away[used]).max()))
+    return Place(
+        distance=float(behind(between)),
+        inside=bool(level and used.sum() > 1),
+        spread=float(shares[used] @ (apart**2).sum(axis=1)),
+        reach=float(np.abs(apart).max()),
+        shares=shares,
+    )
+
+
+def _on_chords(away: Floats) -> Floats:
+    """Shares (m,) of the best point on any chord between two of the members (m, 2)."""
+    first, second = np.triu_indices(len(away), 1)
+    lead = away[:, 0] - away[:, 1]
+    crossing = lead[first] * lead[second] < 0  # both tasks tie somewhere on the chord
+    step = np.where(crossing, lead[first] - lead[second], 1.0)
+    share = np.where(crossing, lead[first] / step, 0.0)
+    reached = behind(away[first] + share[:, None] * (away[second] - away[first]))
+    length = np.abs(away[second] - away[first]).max(axis=1)
+    best = (reached + SHORTER * length).argmin()
+    shares = np.zeros(len(away))
+    shares[second[best]] = share[best]
+    shares[first[best]] += 1 - share[best]
+    return shares
+
+
+def _by_program(away: Floats) -> Floats:
+    """Shares (m,) of the best weighted mean of the members (m, T), by a linear program."""
+    count, tasks = away.shape
+    far = np.abs(away - behind(away).min()).max(axis=1)
+    cost = np.append(TRADE_OFF * away.sum(axis=1) + SHORTER * far, 1.0)
+    below: Any = np.hstack([away.T, -np.ones((tasks, 1))])
+    whole = np.append(np.ones(count), 0.0)[None, :]
+    bounds = [(0.0, None)] * count + [(None, None)]
+    found = optimize.linprog(
+        cost, A_ub=below, b_ub=np.zeros(tasks), A_eq=whole, b_eq=[1.0], bounds=bounds
+    )
+    if found.x is None:
+        raise ArithmeticError(f"the place of a point on a front was not found: {found.message}")
+    shares: Floats = np.clip(found.x[:-1], 0.0, None)
+    shares /= shares.sum()
+    return shares

@@ -16,9 +16,10 @@ from .verdict import Comparison
 
 Floats = NDArray[np.float64]
 
-LOG_FROM = 3.0
-"""An axis is logarithmic where its largest shown loss is this many times its smallest: extreme
-weights stretch a front, and its middle, where the methods lie, would be squeezed into a corner."""
+LOG_FROM, LOG_TO = 3.0, 1e6
+"""An axis is logarithmic where its largest shown loss is so many times its smallest: extreme
+weights stretch a front, and its middle, where the methods lie, would be squeezed into a corner.
+Beyond a million times, the smallest loss is zero but for rounding, and the axis is linear."""
 FRONT_SHOWN = 3.0
 """The baseline's front is followed as far as this many times the range of the other arms' losses;
 the ends of its sweep, where a task is all but ignored, would squeeze everything else."""
@@ -84,7 +85,7 @@ class MarginData:
 def front_data(comparison: Comparison, frame: pd.DataFrame) -> Grid:
     """Return training fronts (last evaluation) beside reported ones, a row a pair of tasks."""
     settings, runs = comparison.settings, comparison.runs
-    train = _last_train(runs, frame, settings.objective)
+    train = last_train(runs, frame, settings.objective)
     sides = (
         (train, "Training: last evaluation"),
         (runs, f"{_capital(settings.report_on)}: chosen on {settings.select_on}"),
@@ -136,8 +137,8 @@ def pairs(tasks: int) -> list[tuple[int, int]]:
     return [(i, i + 1) for i in range(tasks - 1)]
 
 
-def _last_train(runs: Runs, frame: pd.DataFrame, objective: str) -> Runs:
-    """The runs with their training losses at the last evaluation on both sides."""
+def last_train(runs: Runs, frame: pd.DataFrame, objective: str) -> Runs:
+    """Return the runs with their training losses at the last evaluation on both sides."""
     wide = evaluations(points_apart(frame), objective, ["train"], list(runs.run))["train"]
     losses = wide.groupby(level="run").tail(1).droplevel("step").loc[list(runs.run)]
     values = losses.to_numpy(np.float64)
@@ -146,21 +147,13 @@ def _last_train(runs: Runs, frame: pd.DataFrame, objective: str) -> Runs:
 
 def _panel(runs: Runs, pair: tuple[int, int], comparison: Comparison, title: str) -> Panel:
     """All arms on one pair of tasks."""
-    settings = comparison.settings
-    base = runs.where(runs.arm == settings.baseline)
-    per_seed = [base.where(base.seed == seed) for seed in np.unique(base.seed)]
-    attained = [own.report[is_nondominated(own.select)] for own in per_seed]
+    attained = _attained(runs, comparison)
     members = np.concatenate(attained)[:, pair]
     stairs = tuple(front(points) for points in attained) if len(runs.tasks) == 2 else ()
-    clouds = {arm: runs.report[runs.arm == arm][:, pair] for arm in _arms(comparison)}
-    clouds = {arm: cloud for arm, cloud in clouds.items() if len(cloud)}
+    clouds = _clouds(runs, pair, comparison)
     marked = _marked(runs, pair, comparison)
     everything = np.concatenate(list(clouds.values()))
-    others = [cloud for arm, cloud in clouds.items() if arm != settings.baseline]
-    # The marked runs are always shown.
-    others += [points.max(axis=0, keepdims=True) for points in marked.values() if len(points)]
-    names = [f"{runs.tasks[task]} {settings.objective}" for task in pair]
-    x, y = _axes(names, members, others, everything)
+    x, y = pair_axes(runs, pair, comparison)
     return Panel(
         title=title,
         x=x,
@@ -172,6 +165,31 @@ def _panel(runs: Runs, pair: tuple[int, int], comparison: Comparison, title: str
         marked=marked,
         outside=_outside(everything, x.high, y.high),
     )
+
+
+def pair_axes(runs: Runs, pair: tuple[int, int], comparison: Comparison) -> list[Axis]:
+    """Return the two axes on which all arms are shown for a pair of tasks, (x, y)."""
+    baseline, objective = comparison.settings.baseline, comparison.settings.objective
+    members = np.concatenate(_attained(runs, comparison))[:, pair]
+    clouds, marked = _clouds(runs, pair, comparison), _marked(runs, pair, comparison)
+    others = [cloud for arm, cloud in clouds.items() if arm != baseline]
+    # The marked runs are always shown.
+    others += [points.max(axis=0, keepdims=True) for points in marked.values() if len(points)]
+    names = [f"{runs.tasks[task]} {objective}" for task in pair]
+    return _axes(names, members, others, np.concatenate(list(clouds.values())))
+
+
+def _attained(runs: Runs, comparison: Comparison) -> list[Floats]:
+    """For each seed the baseline's losses (m, T) that are non-dominated on selection."""
+    base = runs.where(runs.arm == comparison.settings.baseline)
+    per_seed = [base.where(base.seed == seed) for seed in np.unique(base.seed)]
+    return [own.report[is_nondominated(own.select)] for own in per_seed]
+
+
+def _clouds(runs: Runs, pair: tuple[int, int], comparison: Comparison) -> dict[str, Floats]:
+    """The losses (n, 2) of each arm that has runs."""
+    clouds = {arm: runs.report[runs.arm == arm][:, pair] for arm in _arms(comparison)}
+    return {arm: cloud for arm, cloud in clouds.items() if len(cloud)}
 
 
 def _only(panel: Panel, arm: str, title: str, comparison: Comparison) -> Panel:
@@ -215,7 +233,7 @@ def _axes(
 
 def _axis(label: str, low: float, high: float) -> Axis:
     """One axis a little wider than its losses, logarithmic if they are far apart."""
-    if low > 0 and high / low > LOG_FROM:
+    if low > 0 and LOG_FROM < high / low < LOG_TO:
         pad = (high / low) ** 0.05
         return Axis(label, low / pad, high * pad, True)
     pad = 0.05 * (high - low) or max(abs(low), 1.0) * 0.05

@@ -1,8 +1,9 @@
-"""Drawing: the only module that imports matplotlib. What is drawn is computed in `figure_data`."""
+"""Drawing fronts and margins, and saving figures. What is drawn is computed in `figure_data`."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ COLUMNS = 4
 STYLE: dict[Any, Any] = {
     "font.size": 10.0, "axes.titlesize": 10.5, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6",
-    "axes.axisbelow": True, "svg.hashsalt": "mtofront", "legend.frameon": False,
+    "axes.axisbelow": True, "svg.hashsalt": "mtofront", "pdf.fonttype": 42, "legend.frameon": False,
 }  # fmt: skip
 PLATE: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
 NOTE: dict[str, Any] = {"fontsize": 8, "color": "#555555", "bbox": PLATE, "zorder": 5}
@@ -95,8 +96,8 @@ def draw_front(panel: Panel, ax: Axes, found: dict[str, Style], baseline: str) -
             points[:, 0], points[:, 1], s=44, marker=style.marker, color=style.colour,
             edgecolors="black", linewidths=0.8, zorder=4,
         )  # fmt: skip
-    _axis(ax, "x", panel.x)
-    _axis(ax, "y", panel.y)
+    draw_axis(ax, "x", panel.x)
+    draw_axis(ax, "y", panel.y)
     ax.set_title(panel.title)
     if panel.outside:
         text = f"{panel.outside} run{'s' if panel.outside > 1 else ''} beyond the axes"
@@ -135,18 +136,19 @@ def draw_margins(data: MarginData, ax: Axes) -> None:
 
 
 def save(figure: Figure, stem: Path) -> str:
-    """Write stem.png and stem.svg, each whole or not at all, and return the SVG's text."""
+    """Write stem.png, .svg and .pdf, each whole or not at all, and return the SVG's text."""
     with mpl.rc_context(STYLE):
         replace_file(
             stem.with_suffix(".png"), lambda path: figure.savefig(path, format="png", dpi=DPI)
         )
-        # The layout is settled: both files then show the same picture.
+        # The layout is settled: all files then show the same picture.
         figure.set_layout_engine("none")
         # Without the date the same results give the same bytes.
-        replace_file(
-            stem.with_suffix(".svg"),
-            lambda path: figure.savefig(path, format="svg", metadata={"Date": None}),
-        )
+        for form, date in (("svg", "Date"), ("pdf", "CreationDate")):
+            replace_file(
+                stem.with_suffix(f".{form}"),
+                partial(figure.savefig, format=form, metadata={date: None}),
+            )
     return stem.with_suffix(".svg").read_text(encoding="utf-8")
 
 
@@ -170,8 +172,8 @@ def _staircase(ax: Axes, panel: Panel, points: Floats, linewidth: float, alpha: 
     )  # fmt: skip
 
 
-def _axis(ax: Axes, side: str, axis: Axis) -> None:
-    """Scale, limits, ticks and label of one axis."""
+def draw_axis(ax: Axes, side: str, axis: Axis) -> None:
+    """Set scale, limits, ticks and label of one axis; side: "x" or "y"."""
     if axis.log:
         getattr(ax, f"set_{side}scale")("log")
         ticks = _log_ticks(axis.low, axis.high)

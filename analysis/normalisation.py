@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,7 @@ from .front import check_points, front
 REFERENCE = 1.1
 """The reference point in normalised units: a tenth beyond the nadir, so that the ends count too."""
 
-FLOOR = 0.01
+FLOOR = 0.05
 """The smallest range of a task, as a share of its ideal loss; see `fit`."""
 
 
@@ -23,7 +23,8 @@ class Normalisation:
 
     ideal, nadir: one number a task, in the task's own loss. reference: the reference point of every
     hypervolume, the same in each task, in normalised units. floored: the tasks without a trade-off
-    of their own, whose range is the floor.
+    of their own, whose range is the floor. shift: how much larger the baseline's losses are on the
+    reporting split, see `reported_on`; all 0 if empty.
     """
 
     tasks: tuple[str, ...]
@@ -31,6 +32,7 @@ class Normalisation:
     nadir: tuple[float, ...]
     reference: float = REFERENCE
     floored: tuple[str, ...] = ()
+    shift: tuple[float, ...] = ()
 
     def __call__(self, losses: ArrayLike) -> NDArray[np.float64]:
         """Return losses (..., T) in normalised units, 0 at the ideal and 1 at the nadir."""
@@ -40,12 +42,27 @@ class Normalisation:
         )
         return scaled
 
+    def reported(self, losses: ArrayLike) -> NDArray[np.float64]:
+        """Return losses (..., T) of the reporting split in normalised units."""
+        return self(np.asarray(losses, dtype=np.float64) - np.asarray(self.shift or 0.0))
+
     def reference_losses(self) -> tuple[float, ...]:
         """Return the reference point in each task's own loss, (T,)."""
         return tuple(
             low + self.reference * (high - low)
             for low, high in zip(self.ideal, self.nadir, strict=True)
         )
+
+
+def reported_on(unit: Normalisation, select: ArrayLike, report: ArrayLike) -> Normalisation:
+    """Return the normalisation with what the reporting split adds to each task's loss.
+
+    select, report: (n, T), the baseline's runs on both splits. The shift is the median difference.
+    Without it a harder reporting split would push whole fronts beyond the reference point. It is
+    one number a task for all arms, so that it changes no difference between two runs.
+    """
+    shift = np.median(np.asarray(report, dtype=np.float64) - np.asarray(select), axis=0)
+    return replace(unit, shift=tuple(float(value) for value in shift))
 
 
 def fit(

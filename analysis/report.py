@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from importlib import resources
 from pathlib import Path
@@ -11,14 +10,24 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from matplotlib.figure import Figure
 
 from .atomic import replace_text
+from .attainment import attainment_table
 from .coverage import coverage, failures, solver_misses
+from .effort import effort
 from .export import best_runs, normalisation_table, prices, runs_table, verdict_rows
 from .figure_data import arms_data, front_data, margin_data
 from .figures import arms_figure, front_figure, margins_figure, save
+from .front import is_exact
+from .indicators import indicator_means, indicator_table
+from .interactive import as_json, page_data
 from .records import load, load_manifest
+from .relative import delta_m
+from .seeds_figures import attainment_figure, utility_figure
 from .settings import Settings
+from .table_files import number, write_table
+from .utility import Utility, flips, shares, utility_sweep, utility_table
 from .verdict import Comparison, judge
 from .wording import sentence, signed, status, summary
 
@@ -26,9 +35,10 @@ from .wording import sentence, signed, status, summary
 def write_report(folder: str | Path) -> Path:
     """Analyse a results folder and return the path of its report, DIR/report/index.html.
 
-    Also written: front, arms and margins as .png and .svg, verdicts.csv, verdicts.json and
-    tables/*.csv. Each file is replaced whole. The page needs no network: figures and style are in
-    it. Partial results are reported as such in its first line.
+    Also written: front, arms, margins, attainment and utility as .png, .svg and .pdf; verdicts.csv,
+    .json, .md and .tex; tables/*.csv, the short ones as .md and .tex too. Each file is replaced
+    whole. The page needs no network: figures, style, numbers and plotly are in it. Partial results
+    are reported as such in its first line.
 
     Raises RecordsError for a folder that cannot be read, ComparisonError for one without a finished
     run of the baseline.
@@ -36,25 +46,30 @@ def write_report(folder: str | Path) -> Path:
     source = Path(folder)
     manifest, frame, table = load_manifest(source), load(source), coverage(source)
     comparison = judge(frame, Settings(**manifest["report"]))
-    target = source / "report"
-    figures = {
-        "front": save(front_figure(front_data(comparison, frame)), target / "front"),
-        "arms": save(arms_figure(arms_data(comparison)), target / "arms"),
-        "margins": save(margins_figure(margin_data(comparison)), target / "margins"),
-    }
-    tables = _tables(comparison, table, manifest) | {"solvers": solver_misses(frame)}
+    target, sweep = source / "report", utility_sweep(comparison)
+    figures = _figures(comparison, frame, sweep)
+    drawn = {name: inline(save(figure, target / name), name) for name, figure in figures.items()}
+    relative = delta_m(comparison, frame)
+    tables = _tables(comparison, table, manifest, sweep)
+    tables |= {"solvers": solver_misses(frame), "delta_m": relative.rows}
     for name, content in tables.items():
-        replace_text(target / "tables" / f"{name}.csv", content.to_csv(index=False))
-    replace_text(target / "verdicts.csv", comparison.rows.to_csv(index=False))
+        write_table(content, target / "tables" / name)
+    write_table(comparison.rows, target / "verdicts")
     replace_text(target / "verdicts.json", json.dumps(verdict_rows(comparison), indent=1) + "\n")
-    facts = _facts(source, comparison, prices(frame, comparison.settings.baseline))
+    data = page_data(comparison, frame, manifest["runs"])
     page = render(
-        **facts,
+        **_facts(source, comparison, prices(frame, comparison.settings.baseline)),
         manifest=manifest,
         status=status(table),
         partial=bool(table["failed"].sum() + table["missing"].sum()),
         tables=tables,
-        figures={name: inline(svg, name) for name, svg in figures.items()},
+        figures=drawn,
+        flips=flips(sweep),
+        delta_source=relative.source,
+        approximate=not is_exact(len(comparison.runs.run), len(comparison.runs.tasks)),
+        data=data,
+        json=as_json(data),
+        plotly=_plotly(),
     )
     replace_text(target / "index.html", page)
     return target / "index.html"
@@ -62,27 +77,15 @@ def write_report(folder: str | Path) -> Path:
 
 def render(**values: Any) -> str:
     """Return the page. Text is escaped; an absent value is an error, not a blank."""
-    template = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
+    own = {name: _own_file(f"report.{name}") for name in ("html.j2", "css", "js")}
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["number"] = number
     environment.filters["signed"] = signed
     environment.filters["is_text"] = lambda column: not pd.api.types.is_numeric_dtype(column)
-    return environment.from_string(template).render(**values)
-
-
-def number(value: str | float | bool) -> str:
-    """Return a table cell: four significant digits, a dash for NaN, words as they are."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, str):
-        return value
-    if math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    return f"{int(value):,}" if float(value).is_integer() else f"{value:.4g}"
+    template = environment.from_string(own["html.j2"])
+    return template.render(style=own["css"], script=own["js"], **values)
 
 
 def inline(svg: str, name: str) -> str:
@@ -93,16 +96,51 @@ def inline(svg: str, name: str) -> str:
     return re.sub(r"url\(#", f"url(#{name}-", element)
 
 
+def _own_file(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _plotly() -> str:
+    """The plotting library of the page, plotly.js, as the plotly package carries it."""
+    # Here, because it takes a third of a second that no other command should wait for.
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+def _figures(comparison: Comparison, frame: pd.DataFrame, sweep: Utility) -> dict[str, Figure]:
+    """The figures for print and for papers, by file name."""
+    return {
+        "front": front_figure(front_data(comparison, frame)),
+        "arms": arms_figure(arms_data(comparison)),
+        "margins": margins_figure(margin_data(comparison)),
+        "attainment": attainment_figure(comparison),
+        "utility": utility_figure(sweep),
+    }
+
+
 def _tables(
-    comparison: Comparison, table: pd.DataFrame, manifest: dict[str, Any]
+    comparison: Comparison, table: pd.DataFrame, manifest: dict[str, Any], sweep: Utility
 ) -> dict[str, pd.DataFrame]:
     """The tables beside the verdicts, by file name."""
+    indicators = indicator_table(comparison)
     return {
         "coverage": table,
         "best": best_runs(comparison, manifest["runs"]),
         "margins": comparison.margins,
+        "statistics": comparison.statistics,
+        "effort": effort(
+            comparison.margins,
+            [str(arm) for arm in comparison.rows["arm"]],
+            comparison.settings.confidence,
+        ),
         "normalisation": normalisation_table(comparison.normalisation),
         "runs": runs_table(comparison.runs, comparison.normalisation),
+        "indicators": indicators,
+        "indicator_means": indicator_means(indicators),
+        "attainment": attainment_table(comparison),
+        "utility": utility_table(sweep),
+        "tastes": shares(sweep),
     }
 
 

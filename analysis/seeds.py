@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from .attained import Attained, attained
 from .front import hypervolume, is_nondominated
-from .margin import Attained, attained, measure
+from .margin import Margin, baseline_of, measure
 from .normalisation import Normalisation
 from .selection import Runs
 from .settings import Settings
 
 COLUMNS = (
-    "arm", "seed", "run", "distance", "allowance", "margin", "hypervolume", "hypervolume_baseline",
-    "good", "drawn",
+    "arm", "seed", "run", "distance", "gap", "luck", "margin", "hypervolume",
+    "hypervolume_baseline", "good", "drawn",
 )  # fmt: skip
 
 
@@ -24,26 +26,28 @@ def compare_seeds(
 ) -> pd.DataFrame:
     """Return one row an arm other than the baseline and a seed that both have finished runs of.
 
-    run: the arm's run with the largest signed distance to the baseline's front on the selection
-    split. distance: its signed distance on the reporting split. allowance: what the finite weight
-    grid can explain of it (`margin.allowance`). margin: distance - allowance / 2. hypervolume,
-    hypervolume_baseline: on the reporting split, of the sets that are non-dominated on the
-    selection split. good, drawn: the baseline's runs that are no worse than the selected run by
-    more than the equivalence in any task, and all its runs, diverged ones included. All in
-    normalised units.
+    run: the arm's run that stands furthest beyond the baseline's front on the selection split.
+    distance: its signed distance on the reporting split. gap, luck: what a placebo explains of it,
+    see `placebo.expected`. margin: distance - gap - luck. hypervolume, hypervolume_baseline: on the
+    reporting split, of the sets that are non-dominated on the selection split. good, drawn: the
+    baseline's runs that are no worse than the selected run by more than the equivalence in any
+    task, and all its runs, diverged ones included. All in normalised units.
     """
     scaled = runs.normalised(unit)
     base = scaled.where(scaled.arm == settings.baseline)
     drawn = table.loc[table["arm"] == settings.baseline].groupby("seed").size()
+    fronts = {int(seed): attained(base.where(base.seed == seed)) for seed in np.unique(base.seed)}
+    baseline = baseline_of(fronts)
     rows = []
-    for seed in np.unique(base.seed):
-        baseline = base.where(base.seed == seed)
-        front = attained(baseline)
+    for seed, front in fronts.items():
         for arm in other_arms(table, settings.baseline):
             own = scaled.where((scaled.arm == arm) & (scaled.seed == seed))
             if len(own.run):
-                row = _row(own, baseline, front, unit.reference, settings.equivalence)
-                rows.append({"arm": arm, "seed": int(seed), "drawn": int(drawn[seed]), **row})
+                # Named after the arm: a placebo does not depend on which other arms exist.
+                draws = np.random.default_rng([settings.seed, zlib.crc32(arm.encode()), seed])
+                found = measure(own, baseline, seed, draws)
+                row = _row(own, found, front, unit.reference, settings.equivalence)
+                rows.append({"arm": arm, "seed": seed, "drawn": int(drawn[seed]), **row})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -60,18 +64,19 @@ def seeds_left_out(table: pd.DataFrame, used: pd.DataFrame, arm: str, baseline: 
 
 
 def _row(
-    own: Runs, baseline: Runs, front: Attained, reference: float, equivalence: float
+    own: Runs, found: Margin, front: Attained, reference: float, equivalence: float
 ) -> dict[str, object]:
     """One arm on one seed."""
-    found = measure(own, front)
-    excess = (baseline.report - own.report[found.run]).max(axis=1)
+    attains = front.baseline.report
+    excess = (attains - own.report[found.run]).max(axis=1)
     mine = own.report[is_nondominated(own.select)]
     return {
         "run": own.run[found.run],
         "distance": found.distance,
-        "allowance": found.allowance,
-        "margin": found.distance - found.allowance / 2,
+        "gap": found.gap,
+        "luck": found.luck,
+        "margin": found.value,
         "hypervolume": hypervolume(mine, reference),
-        "hypervolume_baseline": hypervolume(front.report, reference),
+        "hypervolume_baseline": hypervolume(attains[front.members], reference),
         "good": int((excess <= equivalence).sum()),
     }

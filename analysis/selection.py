@@ -50,7 +50,7 @@ class Runs:
 
     def normalised(self, unit: Normalisation) -> Runs:
         """Return the same runs with losses in normalised units."""
-        return replace(self, select=unit(self.select), report=unit(self.report))
+        return replace(self, select=unit(self.select), report=unit.reported(self.report))
 
 
 def points_apart(frame: pd.DataFrame) -> pd.DataFrame:

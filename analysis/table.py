@@ -13,6 +13,7 @@ from .normalisation import fit
 from .records import DIVERGED, PASSES
 from .selection import Runs, group_names
 from .settings import Settings
+from .table_cells import losses_of, named_cells, task_columns
 from .verdict import Comparison, check_baseline, judge_runs
 
 RESERVED = ("arm", "seed", "run", "method", "problem", "lr", DIVERGED, PASSES)
@@ -42,6 +43,7 @@ def compare_table(
     *,
     baseline: str = "scalarization",
     tasks: Sequence[str] | None = None,
+    maximise: Sequence[str] = (),
     equivalence: float = 0.05,
     confidence: float = 0.95,
     seed: int = 0,
@@ -50,31 +52,37 @@ def compare_table(
     settings = Settings(
         baseline=baseline, equivalence=equivalence, confidence=confidence, seed=seed
     )
-    return judge_table(table, settings, tasks).rows
+    return judge_table(table, settings, tasks, maximise).rows
 
 
 def judge_table(
-    table: pd.DataFrame, settings: Settings | None = None, tasks: Sequence[str] | None = None
+    table: pd.DataFrame,
+    settings: Settings | None = None,
+    tasks: Sequence[str] | None = None,
+    maximise: Sequence[str] = (),
 ) -> Comparison:
     """Return the comparison for a table with one row a run.
 
-    Columns: arm, seed (integers), one a task (smaller is better: flip the sign of an accuracy).
-    Optional: run (a unique name), diverged (true or false), backward_passes, and w_<task>, the
-    fixed weights of the baseline's runs. Without weights each run counts as a point of the grid by
-    itself. tasks: the task columns; by default all columns that have no other meaning here.
+    Columns: arm, seed (integers), one a task, smaller is better unless it is named in `maximise`:
+    such a column's sign is flipped here, once. Optional: run (a unique name), diverged (true or
+    false), backward_passes, and w_<task>, the fixed weights of the baseline's runs. Without weights
+    each run counts as a point of the grid by itself. tasks: the task columns; by default all
+    columns that have no other meaning here.
 
     A table holds one loss a run and task, so selection and report look at the same numbers: a
     winner is then partly a lucky one, and verdicts are kinder to whoever had more tries.
 
-    Raises ComparisonError for missing columns, losses that are not finite in a run that is not
-    marked as diverged, or no finished run of the baseline.
+    Raises ComparisonError for missing columns, a column whose name says that larger is better and
+    that is in neither `tasks` nor `maximise`, cells that are no numbers, losses that are not finite
+    in a run that is not marked as diverged, or no finished run of the baseline.
     """
     chosen = settings or Settings()
-    names = _tasks(table, tasks)
+    names = task_columns(table, RESERVED, tasks, maximise)
     runs = _run_table(table, names)
     check_baseline(runs, chosen.baseline)
     finished = ~runs["diverged"].to_numpy(dtype=bool)
-    losses = _losses(table, names, finished)
+    losses = losses_of(table, names, finished)
+    losses *= np.where(np.isin(names, list(maximise)), -1.0, 1.0)
     own = finished & (runs["arm"] == chosen.baseline).to_numpy()
     unit = fit(names, losses[own], runs["seed"].to_numpy()[own])
     points = Runs(
@@ -90,34 +98,12 @@ def judge_table(
     return judge_runs(points.where(finished), runs, unit, chosen)
 
 
-def _tasks(table: pd.DataFrame, tasks: Sequence[str] | None) -> tuple[str, ...]:
-    """The task columns, checked to be there and to hold numbers."""
-    missing = [name for name in ("arm", "seed", *(tasks or ())) if name not in table.columns]
-    if missing:
-        raise ComparisonError(
-            f"a table of runs needs the columns {missing}; found {list(table.columns)}"
-        )
-    rest = [str(c) for c in table.columns if c not in RESERVED and not str(c).startswith("w_")]
-    names = tuple(tasks) if tasks is not None else tuple(rest)
-    if not names:
-        raise ComparisonError(
-            f"a table of runs needs one column a task beside arm and seed; found "
-            f"{list(table.columns)}"
-        )
-    words = [name for name in names if not pd.api.types.is_numeric_dtype(table[name])]
-    if words:
-        raise ComparisonError(
-            f"a task's column holds one loss a run; the columns {words} hold something else. Leave "
-            f"them out, or name the task columns"
-        )
-    return names
-
-
 def _run_table(table: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
     """The run table of `selection.run_table`, from a table with one row a run."""
     if not pd.api.types.is_integer_dtype(table["seed"]):
+        whole = pd.to_numeric(table["seed"], errors="coerce") % 1 == 0
         raise ComparisonError(
-            f"the column seed holds whole numbers; found {table['seed'].dtype} values"
+            f"the column seed holds whole numbers; found {named_cells(table, 'seed', ~whole)}"
         )
     names = table["run"] if "run" in table else pd.Series(range(len(table)), index=table.index)
     names = names.astype(str)
@@ -138,19 +124,3 @@ def _run_table(table: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
         PASSES: passes.to_numpy(np.float64),
     }
     return pd.DataFrame(columns, index=pd.Index(names, name="run"))
-
-
-def _losses(
-    table: pd.DataFrame, tasks: Sequence[str], finished: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """The losses (n, T), checked to be finite for finished runs."""
-    losses = table[list(tasks)].to_numpy(np.float64)
-    bad = np.argwhere(~np.isfinite(losses) & finished[:, None])
-    if len(bad):
-        row, column = bad[0]
-        raise ComparisonError(
-            f"a finished run has a finite loss for each task; found {losses[row, column]} for task "
-            f"{tasks[column]!r} in row {row} (arm {table['arm'].iloc[row]!r}, seed "
-            f"{table['seed'].iloc[row]}). Give the table a column `diverged` that is true there"
-        )
-    return losses

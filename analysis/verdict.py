@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-import zlib
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from .decision import statistics, verdict
 from .effort import equivalent_runs
 from .errors import ComparisonError
-from .interval import interval
-from .normalisation import Normalisation, fit
+from .normalisation import Normalisation, fit, reported_on
 from .records import PASSES
 from .seeds import compare_seeds, other_arms, seeds_left_out
 from .selection import (
@@ -40,12 +41,14 @@ class Comparison:
     """A finished comparison, with everything that it rests on.
 
     rows: the verdicts, one row an arm other than the baseline, with COLUMNS. margins: one row an
-    arm and seed, with `seeds.COLUMNS`. left_out: for each arm the seeds that could not be compared.
-    runs: every finished run at its checkpoint, in the problem's own losses.
+    arm and seed, with `seeds.COLUMNS`. statistics: one row an arm, with `decision.COLUMNS`.
+    left_out: for each arm the seeds that could not be compared. runs: every finished run at its
+    checkpoint, in the problem's own losses.
     """
 
     rows: pd.DataFrame
     margins: pd.DataFrame
+    statistics: pd.DataFrame
     normalisation: Normalisation
     settings: Settings
     runs: Runs
@@ -80,7 +83,8 @@ def judge(frame: pd.DataFrame, settings: Settings | None = None) -> Comparison:
 
     frame: records as `load` returns them. The normalisation is fixed first, from the baseline's
     losses on the selection split at each run's last evaluation; every run is then taken at one
-    checkpoint for all tasks, and `judge_runs` compares them.
+    checkpoint for all tasks, and `judge_runs` compares them. The reporting split's losses are
+    measured from where the baseline's lie there (`normalisation.reported_on`).
 
     Raises ComparisonError for records that do not allow it: no finished run of the baseline, a
     measure or a split that is not there, a run with two values of one thing.
@@ -96,6 +100,8 @@ def judge(frame: pd.DataFrame, settings: Settings | None = None) -> Comparison:
     unit = fit(tasks_of(frame), last.to_numpy(), table.loc[own, "seed"].to_numpy())
     steps = select(wide, unit, chosen.select_on, chosen.checkpoint)
     runs = points(wide, steps, table, chosen.select_on, chosen.report_on)
+    mine = runs.arm == chosen.baseline
+    unit = reported_on(unit, runs.select[mine], runs.report[mine])
     return judge_runs(runs, table, unit, chosen)
 
 
@@ -119,14 +125,11 @@ def judge_runs(
 
     table: one row a run, diverged ones too, as `selection.run_table` returns it.
 
-    Per seed (`seeds.compare_seeds`) the arm's run lies a distance d beyond the baseline's front, of
-    which the finite weight grid can explain up to an allowance a. What the arm itself gains is
-    therefore known only to lie between d - a and d, and
-    - margin is the mean over seeds of the middle, d - a / 2;
-    - low is the lower end of the interval over seeds for the mean of d - a;
-    - high is the upper end of the interval over seeds for the mean of d.
-    Verdict: "matches" if -equivalence < low and high < equivalence; else "beats" if low > 0; else
-    "worse" if high < 0; else "inconclusive", also with fewer than two seeds (low and high are NaN).
+    Per seed (`seeds.compare_seeds`) the arm's selected run lies a distance beyond the baseline's
+    front, of which a placebo explains a part: the gaps of a finite weight grid, and the luck of as
+    many tries. What is left is the margin; it is averaged over seeds. low, high: its interval, see
+    `decision.evidence`. verdict: see `decision.verdict`; inconclusive with fewer than two seeds
+    (low and high are NaN).
 
     hypervolume_ratio: mean over seeds of arm over baseline, one reference point for all; NaN if a
     baseline's is 0. equivalent_runs: see `effort`, inf if there is none. runs, backward_passes:
@@ -135,8 +138,12 @@ def judge_runs(
     """
     margins = compare_seeds(runs, table, unit, settings)
     arms = other_arms(table, settings.baseline)
+    known = statistics(margins, arms, settings)
     rows = pd.DataFrame(
-        [_arm_row(arm, margins[margins["arm"] == arm], table, settings) for arm in arms],
+        [
+            _arm_row(found, margins[margins["arm"] == found["arm"]], table, settings)
+            for found in known.to_dict("records")
+        ],
         columns=list(COLUMNS),
     )
     left_out = {arm: seeds_left_out(table, margins, arm, settings.baseline) for arm in arms}
@@ -145,46 +152,26 @@ def judge_runs(
         "settings": asdict(settings),
         "left_out": {arm: seeds for arm, seeds in left_out.items() if seeds},
     }
-    return Comparison(rows, margins, unit, settings, runs, rows.attrs["left_out"])
+    return Comparison(rows, margins, known, unit, settings, runs, rows.attrs["left_out"])
 
 
 def _arm_row(
-    arm: str, seeds: pd.DataFrame, table: pd.DataFrame, settings: Settings
+    found: Mapping[Hashable, Any], seeds: pd.DataFrame, table: pd.DataFrame, settings: Settings
 ) -> dict[str, object]:
-    """One arm's verdict row from its seeds' rows, of which there may be none."""
-    own = table[table["arm"] == arm]
-    low, high = _ends(arm, seeds, settings)
+    """One arm's verdict row from its statistics and its seeds' rows, of which there may be none."""
+    own = table[table["arm"] == found["arm"]]
     paid = own[PASSES].groupby(own.index.map(training_of)).first()
     cost = {"runs": len(paid), PASSES: float(paid.sum(skipna=False))}
     if seeds.empty:
-        numbers = dict.fromkeys(("margin", "hypervolume_ratio", "equivalent_runs"), math.nan)
+        numbers = dict.fromkeys(("hypervolume_ratio", "equivalent_runs"), math.nan)
     else:
         bases = seeds["hypervolume_baseline"].to_numpy(np.float64)
         ratios = seeds["hypervolume"].to_numpy(np.float64) / np.where(bases > 0, bases, np.nan)
         numbers = {
-            "margin": float(seeds["margin"].mean()),
             "hypervolume_ratio": float(ratios.mean()),
             "equivalent_runs": equivalent_runs(seeds["good"].tolist(), seeds["drawn"].tolist()),
         }
-    word = verdict(low, high, settings.equivalence)
-    return {"arm": arm, "verdict": word, "low": low, "high": high, **numbers, **cost}
-
-
-def _ends(arm: str, seeds: pd.DataFrame, settings: Settings) -> tuple[float, float]:
-    """The lower end for distance - allowance and the upper end for the distance, same resamples."""
-    distance = seeds["distance"].to_numpy(np.float64)
-    allowance = seeds["allowance"].to_numpy(np.float64)
-    # The arm's name is part of the seed: an interval does not depend on which other arms exist.
-    entropy = [settings.seed, zlib.crc32(arm.encode())]
-    low, _ = interval(distance - allowance, settings.confidence, np.random.default_rng(entropy))
-    _, high = interval(distance, settings.confidence, np.random.default_rng(entropy))
-    return low, high
-
-
-def verdict(low: float, high: float, equivalence: float) -> str:
-    """Return the word for an interval: matches, beats, worse or inconclusive, in this order."""
-    if -equivalence < low and high < equivalence:
-        return "matches"
-    if low > 0:
-        return "beats"
-    return "worse" if high < 0 else "inconclusive"
+    ends = found["low"], found["high"]
+    word = verdict(*ends, settings.equivalence, found["p_holm"], 1 - settings.confidence)
+    shown = {name: found[name] for name in ("arm", "margin", "low", "high")}
+    return {**shown, "verdict": word, **numbers, **cost}

@@ -29,6 +29,29 @@ def status(table: pd.DataFrame) -> str:
     return "; ".join(parts) + "."
 
 
+def reservations(comparison: Comparison) -> list[str]:
+    """Return a line for each arm of which only a part, or nothing, could be compared."""
+    lines, baseline = [], comparison.settings.baseline
+    seeds = comparison.margins.groupby("arm")["seed"].nunique()
+    for arm in comparison.rows["arm"]:
+        count = int(seeds.get(arm, 0))
+        lost = comparison.left_out.get(str(arm), [])
+        if lost:
+            seeds_left = _listed_seeds(lost)
+            lines.append(
+                f"Partial: {arm} is compared on {_count(count, 'seed')}; not on {seeds_left}"
+                f", where it or {baseline} has no finished run."
+            )
+        if count < 2:
+            lines.append(f"{arm}: {_count(count, 'seed')} to compare, an interval needs two.")
+    return lines
+
+
+def _listed_seeds(seeds: list[int]) -> str:
+    shown = ", ".join(map(str, seeds[:5]))
+    return f"seed {shown}" if len(seeds) == 1 else f"seeds {shown}{', …' * (len(seeds) > 5)}"
+
+
 def summary(comparison: Comparison) -> str:
     """Return the answer in a few sentences: which arms beat, match or trail the baseline."""
     rows, baseline = comparison.rows, comparison.settings.baseline
@@ -56,10 +79,12 @@ def sentence(row: Mapping[Hashable, Any], comparison: Comparison, price: float) 
     baseline = f"tuned {comparison.settings.baseline}"
     margin, ends = abs(row["margin"]), f"{signed(row['low'])} to {signed(row['high'])}"
     body = {
-        "beats": f"Its selected runs reach {margin:.3f} beyond what {baseline} attains ({ends}).",
+        "beats": f"Its selected runs reach {margin:.3f} beyond what {baseline} attains ({ends})"
+        f"{_in_losses(margin, comparison)}.",
         "matches": f"It finds what {baseline} finds: any difference ({ends}) is smaller than the "
         f"equivalence margin of {comparison.settings.equivalence:g}.",
-        "worse": f"Even its selected runs stay {margin:.3f} behind {baseline} ({ends}).",
+        "worse": f"Even its selected runs stay {margin:.3f} behind {baseline} ({ends})"
+        f"{_in_losses(margin, comparison)}.",
         "inconclusive": _undecided(row, comparison),
     }[row["verdict"]]
     return " ".join(
@@ -70,6 +95,14 @@ def sentence(row: Mapping[Hashable, Any], comparison: Comparison, price: float) 
             *_price(price),
         ]
     )
+
+
+def _in_losses(margin: float, comparison: Comparison) -> str:
+    """What a margin is in each task's own loss, for up to four tasks."""
+    unit = comparison.normalisation
+    spans = [high - low for low, high in zip(unit.ideal, unit.nadir, strict=True)]
+    each = [f"{margin * span:.3g} in {t}" for t, span in zip(unit.tasks, spans, strict=True)]
+    return f", which is {_listed(each)}" if len(each) <= 4 else ""
 
 
 def _small(row: Mapping[Hashable, Any], equivalence: float) -> list[str]:
@@ -85,13 +118,21 @@ def _undecided(row: Mapping[Hashable, Any], comparison: Comparison) -> str:
     if len(own) < 2:
         seeds = "no seed" if own.empty else "one seed"
         return f"Only {seeds} can be compared and an interval needs two: run more seeds."
-    width, grid = row["high"] - row["low"], float(own["allowance"].mean())
+    found = comparison.statistics.set_index("arm").loc[row["arm"]]
     ends = f"{signed(row['low'])} to {signed(row['high'])}"
-    if grid > width / 2:
-        cure = f"gaps in the weight grid near its runs ({grid:.3f}): add weights there"
+    if row["low"] > 0 or row["high"] < 0:
+        share = (
+            f"after Holm's correction for {len(comparison.rows)} arms p is {found['p_holm']:.2g}"
+        )
+        return f"The interval, {ends}, excludes 0, but not surely enough: {share}."
+    more = found["further_seeds"]
+    if math.isinf(more):
+        cure = "what the weight grid leaves open is the limit: add weights near its runs"
+    elif more == 0:
+        cure = "one seed more may settle it"
     else:
-        cure = f"differences between the {len(own)} seeds: add seeds"
-    return f"The interval, {ends}, allows more than one answer. What widens it most: {cure}."
+        cure = f"about {_count(int(more), 'further seed')} would settle it"
+    return f"The interval, {ends}, allows more than one answer; {cure}."
 
 
 def _effort(row: Mapping[Hashable, Any], baseline: str) -> list[str]:

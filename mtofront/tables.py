@@ -13,7 +13,7 @@ from rich.text import Text
 
 from mtofront.methods import TREATMENTS, Choice, Count, Hyper, Method, Number, Treatment
 from mtofront.picture import clock
-from mtofront.problems import FAMILIES, Problem
+from mtofront.problems import FAMILIES, LABEL_OPTIONS, Problem
 from mtofront.sweep import Estimate, Plan, passes_per_step
 
 COLOURS = {"beats": "green", "matches": "cyan", "worse": "red", "inconclusive": "yellow"}
@@ -203,6 +203,9 @@ def problem_table(problems: Mapping[str, Callable[..., Problem]], console: Conso
         console.print(Text.assemble((row["name"], "bold"), f"  {options}"))
         for paragraph in row["description"].split("\n\n"):
             _indented(console, " ".join(paragraph.split()))
+    console.print(Text("options of every problem with data", "bold"))
+    for option, meaning in LABEL_OPTIONS.items():
+        _indented(console, f"{option}: {meaning}")
     console.print(
         "One's own: problem: my_module:my_problem, any callable that returns a Problem.",
         style="dim",

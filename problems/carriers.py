@@ -47,13 +47,19 @@ def by_client(source: Source, folder: Path, listen: Listen) -> Path:
         finally:
             process.kill()
             process.wait()
-        path = folder / source.carrier
+        path = _fetched(source, folder)
         if process.returncode or not path.exists():
             words.seek(0)
             lines = [line for line in words.read().decode(errors="replace").splitlines() if line]
             said = "\n  ".join(lines[-4:]) or f"exit status {process.returncode}"
             raise ProblemError(_failure(source, f"it said\n  {said}"))
     return path
+
+
+def _fetched(source: Source, folder: Path) -> Path:
+    """The file that a client has fetched, or would have; another version has another name."""
+    others = sorted(folder.glob(f"{source.package}_*.deb")) if source.pages else []
+    return next(iter(others), folder / source.carrier)
 
 
 def _wait(process: subprocess.Popen[bytes], folder: Path, listen: Listen) -> None:
@@ -176,14 +182,19 @@ def _download(address: str, part: Path, listen: Listen) -> None:
             raise http.client.IncompleteRead(b"", answer.length)
 
 
-def verify(source: Source, path: Path) -> None:
-    """Raise ProblemError unless a file is, byte for byte, the carrier that was meant."""
+def verify(source: Source, path: Path, holds_the_same: Callable[[], bool]) -> None:
+    """Raise ProblemError unless a file is, byte for byte, the carrier that was meant.
+
+    holds_the_same: asked of another version of a package of which any will do that does.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
-    if digest.hexdigest() != source.sha256:
+    if digest.hexdigest() != source.sha256 and not (source.pages and holds_the_same()):
+        other = ", or hold the same pages" if source.pages else ""
         raise ProblemError(
-            f"{source.carrier} must have sha256\n  {source.sha256}; found\n  {digest.hexdigest()}\n"
+            f"{source.carrier} must have sha256\n  {source.sha256}{other}; found\n"
+            f"  {digest.hexdigest()}\n"
             f"Nothing was taken out of it. Ask for it again, or from elsewhere with --from."
         )

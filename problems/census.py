@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from .datafolder import Arrays, prepared, read, required
+from .networks import Network, chosen
 from .problem import Problem, ProblemError, Split
-from .tabular import Rows, SharedBottom, first_of, standardised, yes_or_no
+from .tabular import Rows, first_of, standardised, tabular_network, yes_or_no
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +47,7 @@ def census(
     train: int | None = 40_000,
     val: int | None = 10_000,
     test: int | None = 20_000,
+    network: Network = "split",
 ) -> Problem:
     """Census-Income (KDD): income above 50,000, never married, some college or more.
 
@@ -58,10 +60,12 @@ def census(
 
     tasks: two or three of income, never_married, education. hidden: width of the two shared
     layers. train, val, test: rows, drawn once; null for all that there are, 199,523 in
-    the first two and 99,762.
+    the first two and 99,762. network: split, wide, deep, dense, mtan, cross_stitch, mmoe, stan
+    or single_task, of layers of that width.
     """
     if len(set(tasks)) != len(tasks) or not tasks or not set(tasks) <= set(TASKS):
         raise ProblemError(f"tasks must be different ones of {TASKS}; found {list(tasks)}")
+    choice = chosen(network)
     files = required("census")
     recipe = {"problem": "census", "version": 1}
     arrays = prepared(recipe, files, lambda: _parsed(files))
@@ -76,7 +80,8 @@ def census(
         train_split,
         val_split,
         test_split,
-        model=lambda: SharedBottom(width, hidden, len(tasks)),
+        model=tabular_network(choice, width, hidden, len(tasks)),
+        single_task=choice.single_task,
     )
 
 

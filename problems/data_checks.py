@@ -9,8 +9,11 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from .missing import known
 from .problem import Problem, ProblemError, Split
 
+BLOCK = 2**24
+"""So many numbers are looked at together: data may be much larger than memory."""
 GLANCE = 64
 """So many numbers of a row are compared first; only rows that agree in them are compared whole."""
 
@@ -52,6 +55,7 @@ def refuse_bad_data(problem: Problem) -> tuple[Overlap, ...]:
     """
     for name, split in problem.splits().items():
         _refuse_infinite(problem, name, split)
+        _refuse_unlabelled(problem, name, split)
     if problem.truth is not None:
         return ()
     found = tuple(overlaps(problem))
@@ -74,9 +78,26 @@ def _refuse_infinite(problem: Problem, name: str, split: Split) -> None:
         )
 
 
+def _refuse_unlabelled(problem: Problem, name: str, split: Split) -> None:
+    for task, target in zip(problem.tasks, split.targets, strict=True):
+        if task.missing and not known(target).any():
+            raise ProblemError(
+                f"problem {problem.name!r}, task {task.name!r}, split {name!r}: labels may be "
+                f"missing, but at least one is needed; found none in {len(target)} rows"
+            )
+
+
 def unfinite_rows(values: Tensor) -> Tensor:
     """Numbers of the rows that hold NaN or infinity."""
-    if not values.is_floating_point() or torch.isfinite(values.sum()):
+    if not values.is_floating_point():
+        return torch.zeros(0, dtype=torch.int64)
+    rows = max(1, BLOCK * len(values) // max(1, values.numel()))
+    parts = enumerate(torch.split(values, rows))
+    return torch.cat([n * rows + _unfinite(part) for n, part in parts])
+
+
+def _unfinite(values: Tensor) -> Tensor:
+    if torch.isfinite(values.sum()):
         return torch.zeros(0, dtype=torch.int64)  # a sum is finite only if all are
     return (~torch.isfinite(values.reshape(len(values), -1)).all(dim=1)).nonzero()[:, 0].cpu()
 
@@ -125,6 +146,15 @@ def _twin(split: Split, row: int, other: Split, candidates: list[int]) -> int | 
     own = [split.inputs[row], *(target[row] for target in split.targets)]
     for candidate in candidates:
         theirs = [other.inputs[candidate], *(target[candidate] for target in other.targets)]
-        if all(map(torch.equal, own, theirs)):
+        if all(map(_same, own, theirs)):
             return candidate
     return None
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether all numbers are equal, labels that are missing in both among them."""
+    return torch.equal(one, other) or (
+        one.is_floating_point()
+        and torch.equal(one.isnan(), other.isnan())
+        and torch.equal(one.nan_to_num(), other.nan_to_num())
+    )

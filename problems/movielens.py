@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .datafolder import Arrays, prepared, required
+from .missing import partly_labelled
 from .movielens_rows import FIELDS, TASKS, Order, parsed
-from .problem import Measure, Problem, ProblemError, Split, Task
+from .problem import Problem, ProblemError, Split, Task
+from .tabular import yes_or_no
 
 
 class Recommender(nn.Module):
@@ -57,7 +59,8 @@ def movielens(
     rating have labels on watched rows only (elsewhere NaN, which costs and teaches nothing).
     Split by time into 70 / 10 / 20 %, the middle part carved out for validation; nobody's standard.
     What is drawn as not watched was rated by someone, and not by this user, up to the end of its
-    split. A user or film that is not in training has the embedding 0.
+    split; a pair may be drawn in two splits. A user or film that is not in training has the
+    embedding 0.
 
     tasks: some of watched, like, rating. order: calendar divides all ratings at two dates, so that
     88 % of test rows are of new users, known by age, gender and occupation alone; user divides
@@ -91,37 +94,11 @@ def movielens(
     )
 
 
-def over_labelled(measure_of_row: Measure) -> Measure:
-    """The mean of a measure (B,) (B,) -> (B,) over the rows with a label; 0 where there are none.
-
-    A target that is NaN is no label.
-    """
-
-    def measure(output: Tensor, target: Tensor) -> Tensor:
-        known = ~target.isnan()
-        values = measure_of_row(output, torch.where(known, target, 0.0))
-        return torch.where(known, values, 0.0).sum() / known.sum().clamp(min=1)
-
-    return measure
-
-
-def _yes_or_no(name: str) -> Task:
-    def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-        return functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-
-    def wrong(logits: Tensor, target: Tensor) -> Tensor:
-        return ((logits > 0) != (target > 0.5)).to(logits.dtype)
-
-    return Task(name, over_labelled(cross_entropy), {"error": over_labelled(wrong)})
-
-
 KINDS = {
-    "watched": _yes_or_no("watched"),
-    "like": _yes_or_no("like"),
-    "rating": Task(
-        "rating",
-        over_labelled(lambda output, target: (output - target).square()),
-        {"mae": over_labelled(lambda output, target: (output - target).abs())},
+    "watched": yes_or_no("watched"),
+    "like": partly_labelled(yes_or_no("like")),
+    "rating": partly_labelled(
+        Task("rating", functional.mse_loss, {"mae": functional.l1_loss}),
     ),
 }
 """Name of a task -> its loss and metrics."""

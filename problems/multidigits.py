@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -10,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .networks import Network, chosen
+from .perceptrons import perceptron
 from .problem import Problem, Split, Task
 
 SCAN = 8
@@ -39,7 +43,12 @@ def error_rate(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def multidigits(
-    offset: int = 4, hidden: int = 32, train: int = 2000, val: int = 1000, test: int = 2000
+    offset: int = 4,
+    hidden: int = 32,
+    train: int = 2000,
+    val: int = 1000,
+    test: int = 2000,
+    network: Network = "split",
 ) -> Problem:
     """Two digits overlaid `offset` pixels apart: name the left (upper) and the right (lower) one.
 
@@ -50,7 +59,10 @@ def multidigits(
 
     offset: 1 … 8 pixels, to the right and down; the smaller, the more the digits hide each other.
     hidden: width of the two shared layers. train, val, test: number of overlays in each split.
+    network: split, wide, deep, dense, mtan, cross_stitch, mmoe, stan or single_task, of two layers
+    of that width; options as in {name: mmoe, experts: 8}.
     """
+    choice = chosen(network)
     if not 1 <= offset <= SCAN:
         raise ValueError(f"offset must lie in 1 … {SCAN} pixels; found {offset}")
     from sklearn.model_selection import train_test_split  # two seconds that other problems spare
@@ -71,13 +83,17 @@ def multidigits(
         Task(side, functional.cross_entropy, {"error": error_rate}) for side in ("left", "right")
     )
     pixels = (SCAN + offset) ** 2
+    make: Callable[[], nn.Module] = partial(TwoDigits, pixels, hidden)
+    if choice.name != "split":
+        make = choice.maker(perceptron(pixels, hidden, (CLASSES, CLASSES)), len(tasks))
     return Problem(
         "multidigits",
         tasks,
         train_split,
         val_split,
         test_split,
-        model=lambda: TwoDigits(pixels, hidden),
+        model=make,
+        single_task=choice.single_task,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .digits_and_clothes import fashion_files, mnist_files, read_fashion, read_mnist
-from .overlays import Network, Parts, overlay_problem
+from .networks import Network
+from .overlays import Parts, overlay_problem
 from .problem import Problem
 
 
@@ -23,7 +24,9 @@ def multimnist(
     and had no validation split: results on 10,000 digits are not theirs. Darker ink wins.
 
     network: lenet_pmtl (Lin), lenet_mgda (Sener & Koltun; overlays are shrunk to 28×28),
-    lenet_pamal (Dimitriadis et al. 2023), or mlp, which trains fastest on a processor.
+    lenet_pamal (Dimitriadis et al. 2023), or mlp, which trains fastest on a processor; or an
+    architecture made of the stages of one of these, like {name: mtan, base: lenet_pmtl}: split,
+    wide, deep, dense, mtan, cross_stitch, mmoe, stan or single_task.
     train, val, test: overlays. full: use the four idx files of all 70,000 that you put into the
     data folder; their test digits stay test, 10,000 training digits become validation.
     seed: of the division and the overlays.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -14,13 +14,16 @@ from torch.nn import functional
 
 from .datafolder import Arrays, prepared
 from .digits_and_clothes import CLASSES, SIDE, SPLITS, Pictures
-from .lenet import LENETS, LeNet
+from .lenet import LENETS, LeNet, lenet_body
 from .multidigits import TwoDigits, error_rate
+from .networks import Chosen, Network, chosen
+from .perceptrons import perceptron
 from .problem import Problem, ProblemError, Split, Task
 
 CANVAS = 36
 """Side of the canvas: the second picture lies 8 pixels to the right of the first and below it."""
-Network = Literal["lenet_pmtl", "lenet_mgda", "lenet_pamal", "mlp"]
+BASES = ("lenet_pmtl", "lenet_mgda", "lenet_pamal", "mlp")
+"""The problems' own networks, of whose stages architectures are made, the default first."""
 MLP_HIDDEN = 64
 Parts = dict[str, Pictures]
 
@@ -30,7 +33,7 @@ def overlay_problem(
     tasks: tuple[str, str],
     files: list[Path],
     read: Callable[[], tuple[Parts, Parts]],
-    network: str,
+    network: Network,
     sizes: dict[str, int],
     seed: int,
 ) -> Problem:
@@ -38,23 +41,35 @@ def overlay_problem(
 
     read: gives the parts for the upper left and the lower right picture. sizes: overlays by split.
     """
-    if network not in get_args(Network):
-        raise ProblemError(f"network must be one of {get_args(Network)}; found {network!r}")
+    choice = chosen(network, others=BASES, bases=BASES)
+    base = choice.base or choice.name
     wrong = {split: count for split, count in sizes.items() if count < 1}
     if wrong:
         raise ProblemError(f"a split needs at least one overlay; found {wrong}")
-    side = LENETS[network].side if network in LENETS else CANVAS
+    side = LENETS[base].side if base in LENETS else CANVAS
     recipe = {"problem": name, "version": 1, "sizes": sizes, "side": side, "seed": seed}
     arrays = prepared(recipe, files, lambda: _overlays(*read(), sizes, side, seed))
     train, val, test = (_split(arrays, split) for split in SPLITS)
     named = tuple(Task(task, functional.cross_entropy, {"error": error_rate}) for task in tasks)
-    return Problem(name, named, train, val, test, model=lambda: _network(network))
+    make: Callable[[], nn.Module] = partial(_base, base)
+    if choice.name not in (*BASES, "split"):
+        make = _architecture(choice, base)
+    return Problem(name, named, train, val, test, make, single_task=choice.single_task)
 
 
-def _network(name: str) -> nn.Module:
+def _base(name: str) -> nn.Module:
     if name in LENETS:
         return LeNet(LENETS[name], (CLASSES, CLASSES))
     return nn.Sequential(nn.Flatten(), TwoDigits(CANVAS**2, MLP_HIDDEN))
+
+
+def _architecture(choice: Chosen, base: str) -> Callable[[], nn.Module]:
+    """What makes networks of an architecture from the stages of a base."""
+    if base in LENETS:
+        return choice.maker(lenet_body(LENETS[base], (CLASSES, CLASSES)), tasks=2)
+    body = perceptron(CANVAS**2, MLP_HIDDEN, (CLASSES, CLASSES))
+    make = choice.maker(body, tasks=2)
+    return lambda: nn.Sequential(nn.Flatten(), make())
 
 
 def _overlays(left: Parts, right: Parts, sizes: dict[str, int], side: int, seed: int) -> Arrays:

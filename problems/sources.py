@@ -29,6 +29,7 @@ class Source:
     members: Mapping[str, str]
     licence: str
     citation: str
+    pages: str = ""
 
 
 IDX_FILES = tuple(
@@ -37,6 +38,24 @@ IDX_FILES = tuple(
     for kind in ("images-idx3", "labels-idx1")
 )
 """The four files in which MNIST and Fashion-MNIST are distributed."""
+
+
+def _help(name: str, language: str, package: str, size: int, sha256: str, pages: str) -> Source:
+    """LibreOffice's help in one language; Debian replaces the package with each point release."""
+    return Source(
+        name=f"libreoffice_help_{name}",
+        title=f"Help of LibreOffice 7.4 in {language}: 2,561 pages",
+        client="apt-get",
+        package=f"libreoffice-help-{package.lower()}",
+        carrier=f"libreoffice-help-{package.lower()}_4%3a7.4.7-1+deb12u14_all.deb",
+        size=size,
+        sha256=sha256,
+        members={"pages.zip": f"./usr/share/libreoffice/help/{package}/text/"},
+        licence="MPL-2.0",
+        citation="The Document Foundation, LibreOffice 7.4 help, 2022, https://help.libreoffice.org",
+        pages=pages,
+    )
+
 
 _ALL = (
     Source(
@@ -108,6 +127,38 @@ _ALL = (
         licence="MIT (package); GroupLens' terms (data): for research, no commercial use, not to "
         "be passed on",
         citation="Harper & Konstan 2015, The MovieLens datasets: history and context",
+    ),
+    _help(
+        "en",
+        "English",
+        "en-US",
+        1_753_504,
+        sha256="8faa840285734d6cfe1ed25537b48f07e74bd6412e3917bf8e5f8a653f7b3712",
+        pages="c3234fde2d7d2f8382d4cd6f06454094771996a38830029ff8b3af0ab6cf8804",
+    ),
+    _help(
+        "fr",
+        "French",
+        "fr",
+        3_237_008,
+        sha256="c796530d3e95af1ea4d054076682efc8aad2b569ae9513f3d4a776b2df3fd206",
+        pages="41965616bba735ed84a92a6f1d7b891059846b3c12a8eeb4823f776fadf417b0",
+    ),
+    _help(
+        "zh",
+        "Chinese",
+        "zh-CN",
+        3_435_780,
+        sha256="db867cdece4c2f9c7eebe65e519c6cf386fdcf49d6e061db3dffec893b3e1dee",
+        pages="fb583c500f922d6c46356f4738119aee291196118bffeb2863f2a545109302c2",
+    ),
+    _help(
+        "de",
+        "German",
+        "de",
+        3_293_908,
+        sha256="00490b63c509ac96f7f212d6a6e40452d3e0d1f97ccf4b824dd5ec4c01e8277f",
+        pages="45292e7730fff94764d0fdfe99e48c74a6a926fc46fd6794f612d08a86bf6855",
     ),
 )
 

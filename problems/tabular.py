@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .networks import Chosen
+from .perceptrons import perceptron
 from .problem import ProblemError, Task
 
 Rows = NDArray[np.int64]
@@ -26,6 +29,15 @@ class SharedBottom(nn.Module):
     def forward(self, rows: Tensor) -> list[Tensor]:
         features = self.trunk(rows)
         return [head(features).squeeze(-1) for head in self.heads]
+
+
+def tabular_network(
+    choice: Chosen, inputs: int, hidden: int, tasks: int
+) -> Callable[[], nn.Module]:
+    """What makes freshly initialised networks of two layers, with one logit a task."""
+    if choice.name == "split":
+        return partial(SharedBottom, inputs, hidden, tasks)
+    return choice.maker(perceptron(inputs, hidden, (None,) * tasks), tasks)
 
 
 def yes_or_no(name: str) -> Task:

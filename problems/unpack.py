@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -22,7 +24,8 @@ def unpack(carrier: Path, members: Mapping[str, str], folder: Path) -> None:
     """Write members of an archive into a folder, each whole or not at all; nothing is executed.
 
     members: file name in the folder -> path in the archive. A name with .gz whose member has none
-    is compressed on the way. Raises ProblemError for a missing member or an unknown archive.
+    is compressed on the way; a path that ends with / is a folder, whose files are written as one
+    zip archive, named from there. Raises ProblemError for a missing member or an unknown archive.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with carrier.open("rb") as file:
@@ -30,36 +33,78 @@ def unpack(carrier: Path, members: Mapping[str, str], folder: Path) -> None:
         file.seek(0)
         if start.startswith(b"PK"):
             with zipfile.ZipFile(file) as archive:
-                _write_all(lambda path: archive.open(path), members, folder)
+                names = (item.filename for item in archive.infolist() if not item.is_dir())
+                _write_all(Archive(archive.open, names), members, folder)
             return
         inner = _data_of_deb(file) if start == b"!<arch>\n" else file
         try:
             with tarfile.open(fileobj=inner) as tar:
-                _write_all(lambda path: tar.extractfile(path), members, folder)
+                names = (item.name for item in tar if item.isfile())
+                _write_all(Archive(tar.extractfile, names), members, folder)
         except tarfile.ReadError as error:
             raise ProblemError(f"{carrier} is no archive that can be read: {error}") from None
 
 
-def _write_all(
-    open_member: Callable[[str], IO[bytes] | None], members: Mapping[str, str], folder: Path
-) -> None:
+@dataclass(frozen=True)
+class Archive:
+    """How a member is opened, and the names of all files, each of which may be opened in turn."""
+
+    open: Callable[[str], IO[bytes] | None]
+    names: Iterable[str]
+
+
+def _write_all(archive: Archive, members: Mapping[str, str], folder: Path) -> None:
     for name, path in members.items():
-        try:
-            member = open_member(path)
-        except KeyError:
-            member = None
-        if member is None:
-            raise ProblemError(f"the archive must hold a file {path}, but has none")
         temporary = folder / f"{name}.{os.getpid()}"
-        with member, temporary.open("wb") as file:
-            if name.endswith(".gz") and not path.endswith(".gz"):
-                with gzip.GzipFile(
-                    filename="", mode="wb", compresslevel=3, fileobj=file, mtime=0
-                ) as z:
-                    shutil.copyfileobj(member, z)
-            else:
-                shutil.copyfileobj(member, file)
+        if path.endswith("/"):
+            _write_folder(archive, path, temporary)
+        else:
+            _write_file(archive, path, temporary, name.endswith(".gz"))
         temporary.replace(folder / name)
+
+
+def _write_file(archive: Archive, path: str, target: Path, packed: bool) -> None:
+    """One member; packed: compressed if it is not yet."""
+    try:
+        member = archive.open(path)
+    except KeyError:
+        member = None
+    if member is None:
+        raise ProblemError(f"the archive must hold a file {path}, but has none")
+    with member, target.open("wb") as file:
+        if packed and not path.endswith(".gz"):
+            with gzip.GzipFile(filename="", mode="wb", compresslevel=3, fileobj=file, mtime=0) as z:
+                shutil.copyfileobj(member, z)
+        else:
+            shutil.copyfileobj(member, file)
+
+
+def _write_folder(archive: Archive, path: str, target: Path) -> None:
+    """All files below a folder, in the archive's order, under names that start there."""
+    found = False
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as folder:
+        for name in archive.names:
+            member = archive.open(name) if name.startswith(path) else None
+            if member is not None:
+                found = True
+                with member:
+                    folder.writestr(
+                        zipfile.ZipInfo(name.removeprefix(path)),
+                        member.read(),
+                        zipfile.ZIP_DEFLATED,
+                    )
+    if not found:
+        target.unlink()
+        raise ProblemError(f"the archive must hold files below {path}, but has none")
+
+
+def digest_of_pages(file: Path) -> str:
+    """The sha256 of a zip archive's files by name: of what they hold, not of how it is packed."""
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(file) as archive:
+        for name in sorted(archive.namelist()):
+            digest.update(hashlib.sha256(archive.read(name)).digest() + name.encode() + b"\n")
+    return digest.hexdigest()
 
 
 def _data_of_deb(file: IO[bytes]) -> IO[bytes]:

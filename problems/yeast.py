@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from .datafolder import Arrays, prepared, read, required
+from .networks import Network, chosen
 from .problem import Problem, ProblemError, Split
-from .tabular import SharedBottom, first_of, standardised, yes_or_no
+from .tabular import first_of, standardised, tabular_network, yes_or_no
 
 FEATURES, LABELS = 103, 14
 SHARES = (0.6, 0.15, 0.25)
@@ -23,6 +24,7 @@ def yeast(
     train: int | None = None,
     val: int | None = None,
     test: int | None = None,
+    network: Network = "split",
 ) -> Problem:
     """Yeast: 14 yes-or-no tasks on 103 micro-array and phylogenetic features of 2,417 genes.
 
@@ -32,11 +34,13 @@ def yeast(
 
     labels: numbers 1 … 14 of the classes that are tasks. With more than about eight, a front's
     exact hypervolume takes very long. hidden: width of the two shared layers.
-    train, val, test: rows; null for all.
+    train, val, test: rows; null for all. network: split, wide, deep, dense, mtan, cross_stitch,
+    mmoe, stan or single_task, of layers of that width.
     """
     known = range(1, LABELS + 1)
     if not labels or len(set(labels)) != len(labels) or not set(labels) <= set(known):
         raise ProblemError(f"labels must be different ones of 1 … {LABELS}; found {list(labels)}")
+    choice = chosen(network)
     files = required("yeast")
     columns = [label - 1 for label in labels]
     arrays = prepared({"problem": "yeast", "version": 1}, files, lambda: _parsed(files[0]))
@@ -56,7 +60,8 @@ def yeast(
         train_split,
         val_split,
         test_split,
-        model=lambda: SharedBottom(FEATURES, hidden, len(labels)),
+        model=tabular_network(choice, FEATURES, hidden, len(labels)),
+        single_task=choice.single_task,
     )
 
 

@@ -10,7 +10,6 @@ import pickle
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import torch
@@ -21,6 +20,7 @@ from .errors import StorageError
 from .folder import write_whole
 from .snapshot import Snapshot
 from .spec import RunSpec
+from .stored_path import Location
 
 FORMAT = 2
 """Raised when the meaning of what a checkpoint holds changes; others are not taken up."""
@@ -40,7 +40,7 @@ class Checkpoints:
     half: whether the end of training is kept too, until the other half has ended.
     """
 
-    path: Path
+    path: Location
     every: float
     notices: list[str] = field(default_factory=list)
     half: bool = False
@@ -91,7 +91,7 @@ class Checkpoints:
             with contextlib.suppress(OSError):
                 path.unlink()
 
-    def _of_halves(self) -> Iterator[Path]:
+    def _of_halves(self) -> Iterator[Location]:
         return self.path.parent.glob(f"{self.path.stem}-[ab]*{self.path.suffix}")
 
     def _note(self, line: str) -> None:
@@ -128,7 +128,7 @@ def _write(file: BinaryIO, specs: Sequence[RunSpec], state: Snapshot) -> None:
     file.write(passed.digest.digest())
 
 
-def _read(path: Path, specs: Sequence[RunSpec]) -> Snapshot:
+def _read(path: Location, specs: Sequence[RunSpec]) -> Snapshot:
     content = path.read_bytes()
     size = DIGEST().digest_size
     body, digest = memoryview(content)[:-size], content[-size:]

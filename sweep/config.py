@@ -137,6 +137,7 @@ class Resources(Section):
     """What the sweep may use. pack: runs trained side by side. cpus: all unless given.
 
     checkpoint_seconds: how far apart a pack's checkpoints are at least; 0: at every evaluation.
+    storage: URI of where packs put records and checkpoints, if not into the sweep's folder.
     """
 
     engine: Literal["ray", "inline"] = "ray"
@@ -144,6 +145,7 @@ class Resources(Section):
     cpus: Annotated[int, Field(ge=1)] | None = None
     gpus_per_pack: Annotated[float, Field(ge=0)] = 0.0
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
+    storage: str | None = None
 
 
 class Report(Section):

@@ -9,9 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .errors import StorageError
 from .folder import Folder, read_table, write_json
 from .halving import Cut, cut
+from .layout import rung_name
 from .spec import RunSpec
+from .stored_path import Location
 
 
 class DecisionError(ValueError):
@@ -62,12 +65,17 @@ def decide(
 def write_decision(folder: Folder, decision: Decision) -> None:
     """Put a decision into the folder. Raises StorageError."""
     values = asdict(decision)
-    write_json(folder.rung(decision.arm, decision.epoch), {**values, "digest": _digest(values)})
+    for place in folder.places:
+        path = place / rung_name(decision.arm, decision.epoch)
+        write_json(path, {**values, "digest": _digest(values)})
 
 
-def read_decision(folder: Folder, arm: str, epoch: int) -> Decision | None:
-    """The decision on an arm at a rung, None if there is none yet. Raises DecisionError."""
-    path = folder.rung(arm, epoch)
+def read_decision(root: Location, arm: str, epoch: int) -> Decision | None:
+    """The decision in a sweep's folder or storage on an arm at a rung, None if there is none yet.
+
+    Raises DecisionError if it cannot be read, StorageError if a storage fails.
+    """
+    path = root / rung_name(arm, epoch)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         digest = values.pop("digest")
@@ -75,6 +83,8 @@ def read_decision(folder: Folder, arm: str, epoch: int) -> Decision | None:
         decision = Decision(**{**values, **lists})
     except FileNotFoundError:
         return None
+    except StorageError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DecisionError(f"{path}: this decision cannot be read ({error})") from error
     if (digest, decision.arm, decision.epoch) != (_digest(values), arm, epoch):

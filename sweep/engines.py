@@ -43,7 +43,8 @@ def inline(work: Work, tell: Tell) -> None:
         if work.rungs:
             work.rungs.hear(news)
 
-    root, home, every = str(work.folder.root), str(work.home), work.resources.checkpoint_seconds
+    root, home = work.resources.storage or str(work.folder.root), str(work.home)
+    every = work.resources.checkpoint_seconds
     packs: Sequence[int] = work.packs
     while packs:
         waiting: set[int] = set()

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtofront.problems import Split
+from mtofront.problems import Split, labelled_share
 
 from .course import Shown
 from .network import Network, Tensors
 
-ROWS = 1024
-"""Rows evaluated at a time: large enough for the processor, small enough for hundreds of runs."""
+ROWS, NUMBERS = 1024, 2**21
+"""Rows evaluated at a time, and the numbers that their inputs may have together: large enough for
+the processor, small enough for hundreds of runs, or for a few whose rows are large pictures."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,24 @@ def measure_pack(net: Network, shown: Shown, step: int, epoch: int) -> list[Meas
 def _means(
     net: Network, params: Tensors, buffers: Tensors, split: Split
 ) -> dict[tuple[str, str], Tensor]:
-    """Means over all rows, from the means over blocks of them."""
+    """Means over all rows, from the means over blocks of them, and what is made of means."""
     total: dict[tuple[str, str], Tensor] = {}
-    for start in range(0, len(split), ROWS):
-        block = Split(
-            split.inputs[start : start + ROWS],
-            tuple(target[start : start + ROWS] for target in split.targets),
-        )
-        share = len(block) / len(split)
-        for key, values in net.measures(params, buffers, block).items():
-            total[key] = total[key] + share * values if key in total else share * values
-    return total
+    tasks, rows = net.problem.tasks, rows_at_once(split)
+    for start in range(0, len(split), rows):
+        chosen = slice(start, start + rows)
+        shares = {
+            task.name: labelled_share(task, whole[chosen], whole)
+            for task, whole in zip(tasks, split.targets, strict=True)
+        }
+        for key, values in net.measures(params, buffers, split.rows(chosen)).items():
+            weighted = shares[key[0]] * values
+            total[key] = total[key] + weighted if key in total else weighted
+    return net.finished(total)
+
+
+def rows_at_once(split: Split) -> int:
+    """How many rows of a split are evaluated at a time."""
+    return max(1, min(ROWS, NUMBERS // max(1, split.inputs[0].numel())))
 
 
 def losses_of(measurements: Sequence[Measurement], split: str) -> NDArray[np.float64]:

@@ -17,10 +17,13 @@ from mtofront.problems import (
     ProblemError,
     Split,
     Task,
+    known,
+    labelled_share,
     refuse_bad_data,
     unfinite_rows,
 )
 
+from .evaluate import ROWS, rows_at_once
 from .network import why_not_batched
 from .sharing import Sharing, first_rows, loss_of, outputs_of, said, sharing_of
 
@@ -113,14 +116,18 @@ def _measured(
     """
     split = problem.splits()[name]
     module.eval()
-    rows = _rows(split, glimpse)
+    block = rows_at_once(split)
+    rows = _rows(split, glimpse and min(glimpse, GLIMPSE * block // ROWS))
     totals = [0.0] * len(problem.tasks)
     with torch.no_grad():
-        for start in range(0, len(rows), CHUNK):
-            part = rows[start : start + CHUNK]
+        for part in torch.split(rows, min(CHUNK, block)):
             values = _losses(problem, module, name, part)
             for n, value in enumerate(values):
-                totals[n] += value * len(part) / len(rows)
+                task, target = problem.tasks[n], split.targets[n]
+                share: float | Tensor = len(part) / len(rows)
+                if task.missing:
+                    share = labelled_share(task, target[part], target[rows])
+                totals[n] += value * float(share)
     return tuple(totals)
 
 
@@ -140,7 +147,8 @@ def _rows(split: Split, glimpse: int | None) -> Tensor:
 
 
 def _losses(problem: Problem, module: nn.Module, name: str, rows: Tensor) -> Iterator[float]:
-    part = _part(problem.splits()[name], rows)
+    split = problem.splits()[name]
+    part = split.rows(rows.to(split.inputs.device))
     outputs = outputs_of(problem, module, part.inputs)
     for n, (task, output) in enumerate(zip(problem.tasks, outputs, strict=True)):
         if len(output) != len(rows):
@@ -148,6 +156,8 @@ def _losses(problem: Problem, module: nn.Module, name: str, rows: Tensor) -> Ite
                 f"problem {problem.name!r}, task {task.name!r}, split {name!r}: an output needs "
                 f"one row an input row; found shape {tuple(output.shape)} for {len(rows)} rows"
             )
+        if task.missing and not torch.isfinite(output).all():  # though the row has no label
+            _refuse_row(problem, task, output, part.targets[n], name, rows)
         try:
             loss = loss_of(problem, task, output, part.targets[n], name)
         except ProblemError:
@@ -201,22 +211,21 @@ def _wrong(problem: Problem, task: Task, output: Tensor, target: Tensor, name: s
     return f"the loss is NaN or infinite ({loss.item()}){held}"
 
 
-def _part(split: Split, rows: Tensor) -> Split:
-    return Split(split.inputs[rows], tuple(target[rows] for target in split.targets))
-
-
 def _no_means(problem: Problem, module: nn.Module) -> Iterator[str]:
     """Tasks whose loss is not the mean of the rows' losses, as when shapes broadcast."""
-    rows = first_rows(problem)
-    if len(rows) < 2:
-        return
     module.eval()
     with torch.no_grad():
-        outputs = outputs_of(problem, module, rows.inputs)
-        for task, output, target in zip(problem.tasks, outputs, rows.targets, strict=True):
+        for n, task in enumerate(problem.tasks):
+            rows = problem.train.rows(_first_labelled(task, problem.train.targets[n]))
+            if len(rows) < 2:
+                continue
+            output = outputs_of(problem, module, rows.inputs)[n]
+            target = rows.targets[n]
             both = task.loss(output, target).item()
-            single = [task.loss(output[n : n + 1], target[n : n + 1]).item() for n in range(2)]
-            mean = statistics.fmean(single)
+            rows_apart = [(output[k : k + 1], target[k : k + 1]) for k in range(2)]
+            single = [task.loss(*row).item() for row in rows_apart]
+            shares = [float(labelled_share(task, row[1], target)) for row in rows_apart]
+            mean = statistics.fmean(single, shares)
             if not abs(both - mean) <= TOLERANCE * max(abs(both), abs(mean)):
                 yield (
                     f"problem {problem.name!r}, task {task.name!r}: the loss of two rows, "
@@ -224,6 +233,13 @@ def _no_means(problem: Problem, module: nn.Module) -> Iterator[str]:
                     "right for a weighted mean, and wrong if output "
                     f"{tuple(output.shape)} and target {tuple(target.shape)} do not fit"
                 )
+
+
+def _first_labelled(task: Task, target: Tensor) -> Tensor:
+    """Numbers of the first two rows that have a label."""
+    if not task.missing:
+        return torch.arange(min(2, len(target)))
+    return known(target).reshape(len(target), -1).any(1).nonzero()[:2, 0]
 
 
 def _idle(sharing: Sharing, sizes: dict[str, int]) -> Iterator[str]:

@@ -18,26 +18,51 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import RequestError, StorageError
+from .layout import (
+    CONFIG,
+    FOLDERS,
+    MANIFEST,
+    checkpoint_name,
+    failure_name,
+    records_name,
+    rung_name,
+)
 from .spec import FORMAT
+from .stored_path import PROBE, Location, StoredPath
 
 Pack = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Where one experiment lives. A pack's files carry its number in the manifest."""
+    """Where one experiment lives. A pack's files carry its number in the manifest.
+
+    storage: where workers put what they make, if not into the folder. What it holds is what counts,
+    and the folder is the driver's copy, without checkpoints.
+    """
 
     root: Path
+    storage: StoredPath | None = None
+
+    @property
+    def shared(self) -> Location:
+        """What drivers and workers see: the storage, or else the folder."""
+        return self.storage or self.root
+
+    @property
+    def places(self) -> tuple[Location, ...]:
+        """Where what a driver writes for workers belongs, in this order."""
+        return (self.storage, self.root) if self.storage else (self.root,)
 
     @property
     def config(self) -> Path:
         """The config after defaults."""
-        return self.root / "config.yaml"
+        return self.root / CONFIG
 
     @property
     def manifest(self) -> Path:
         """Every planned run, the packs, versions and machine."""
-        return self.root / "manifest.json"
+        return self.root / MANIFEST
 
     @property
     def progress(self) -> Path:
@@ -46,42 +71,23 @@ class Folder:
 
     def records(self, pack: int) -> Path:
         """The records of one pack."""
-        return self.root / "records" / f"pack-{pack:05d}.parquet"
+        return self.root / records_name(pack)
 
-    def checkpoint(self, pack: int) -> Path:
+    def checkpoint(self, pack: int) -> Location:
         """Where a pack in training stands; its halves' stand beside it."""
-        return self.root / "checkpoints" / f"pack-{pack:05d}.ckpt"
+        return self.shared / checkpoint_name(pack)
 
     def rung(self, arm: str, epoch: int) -> Path:
         """What was decided on an arm's runs after an epoch."""
-        return self.root / "rungs" / f"{arm}-epoch-{epoch:05d}.json"
+        return self.root / rung_name(arm, epoch)
 
     def failure(self, pack: int) -> Path:
         """Why a pack failed, if it did."""
-        return self.root / "failures" / f"pack-{pack:05d}.json"
+        return self.root / failure_name(pack)
 
     def read_manifest(self) -> dict[str, Any]:
         """The manifest. Raises RequestError if the folder holds none that this version reads."""
-        try:
-            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RequestError(
-                f"{self.root}: this folder holds no sweep (there is no manifest.json in it)"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise RequestError(f"{self.manifest}: the manifest cannot be read: {error}") from None
-        self._check_format(manifest)
-        return dict(manifest)
-
-    def _check_format(self, manifest: Any) -> None:
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        if found != FORMAT:
-            writer = manifest.get("versions", {}) if isinstance(manifest, dict) else {}
-            raise RequestError(
-                f"{self.manifest}: this mtofront reads and continues folders of format {FORMAT}; "
-                f"found format {found}, written by mtofront {writer.get('mtofront', '(unknown)')}. "
-                "Use that version for this folder, or another --out for a new sweep"
-            )
+        return read_manifest(self.root)
 
     def finished(self, packs: Mapping[int, Pack]) -> set[int]:
         """Numbers of the packs whose records are there, whole and about the planned runs."""
@@ -93,13 +99,9 @@ class Folder:
 
     def _flaw(self, number: int, runs: Pack) -> str | None:
         try:
-            table = read_table(self.records(number))
-            found = set(table["run"].unique().to_pylist())
+            return flaw_of(self.records(number), runs)
         except FileNotFoundError:
             return None
-        except (OSError, pa.ArrowException, ValueError, KeyError):
-            return "damaged or half-written"
-        return "" if found == set(runs) else "about other runs than planned"
 
     def tidy(self, finished: Iterable[int]) -> None:
         """Remove what killed processes left: half-written files, checkpoints of finished packs.
@@ -107,11 +109,15 @@ class Folder:
         For whoever holds the folder's lock.
         """
         done = {self.checkpoint(number).stem for number in finished}
-        checkpoints = self.root.glob("checkpoints/*.ckpt")
-        old = [path for path in checkpoints if "-".join(path.stem.split("-")[:2]) in done]
-        for path in (*self.root.glob(".*.partial"), *self.root.glob("*/.*.partial"), *old):
-            with contextlib.suppress(OSError):
-                path.unlink()
+        for folder in (place / name for place in self.places for name in FOLDERS):
+            old = [p for p in folder.glob("*.ckpt") if "-".join(p.stem.split("-")[:2]) in done]
+            for path in (*folder.glob(".*.partial"), *old):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        for path in (p for place in self.places for p in place.glob(".*")):
+            if path.suffix == ".partial" or path.name.startswith(PROBE):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def failed(self, packs: Mapping[int, Pack]) -> dict[int, str]:
         """Number -> one line of what went wrong, for the packs that failed and have no records."""
@@ -122,34 +128,81 @@ class Folder:
         return failures
 
 
-def write_json(path: Path, value: Any) -> None:
+def read_manifest(root: Location) -> dict[str, Any]:
+    """The manifest in a sweep's folder or storage.
+
+    Raises RequestError if there is none that this version reads, StorageError if a storage fails.
+    """
+    path = root / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        what = "folder" if isinstance(root, Path) else "storage"
+        raise RequestError(
+            f"{root}: this {what} holds no sweep (there is no manifest.json in it)"
+        ) from None
+    except StorageError:
+        raise
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: the manifest cannot be read: {error}") from None
+    _check_format(path, manifest)
+    return dict(manifest)
+
+
+def _check_format(path: Location, manifest: Any) -> None:
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        writer = manifest.get("versions", {}) if isinstance(manifest, dict) else {}
+        raise RequestError(
+            f"{path}: this mtofront reads and continues folders of format {FORMAT}; "
+            f"found format {found}, written by mtofront {writer.get('mtofront', '(unknown)')}. "
+            "Use that version for this folder, or another --out for a new sweep"
+        )
+
+
+def write_json(path: Location, value: Any) -> None:
     """Write JSON whole or not at all. Raises StorageError."""
     text = json.dumps(value, indent=1)
     write_whole(path, lambda file: file.write(text.encode()))
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_table(path: Location, table: pa.Table) -> None:
     """Write Parquet whole or not at all, so that any damage shows. Raises StorageError."""
     # pages have checksums; what describes them has not, so it is written down twice
     table = table.replace_schema_metadata({"columns": table.schema.to_string()})
     write_whole(path, lambda file: pq.write_table(table, file, write_page_checksum=True))
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(source: Path | pa.BufferReader) -> pa.Table:
     """A whole Parquet file. Raises OSError, ArrowException or ValueError if it is damaged."""
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with pq.ParquetFile(source, page_checksum_verification=True) as file:
         table = file.read()
     said = (table.schema.metadata or {}).get(b"columns")
     if said is not None and table.schema.remove_metadata().to_string().encode() != said:
-        raise ValueError(f"{path}: columns are not what was written")
+        raise ValueError(f"{source}: columns are not what was written")
     return table
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Let `write` fill a new file beside `path`, make it durable, then put it in place.
+def flaw_of(source: Path | pa.BufferReader, runs: Pack) -> str:
+    """What is wrong with a pack's records, "" if nothing. Raises FileNotFoundError."""
+    try:
+        found = set(read_table(source)["run"].unique().to_pylist())
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException, ValueError, KeyError):
+        return "damaged or half-written"
+    return "" if found == set(runs) else "about other runs than planned"
+
+
+def write_whole(path: Location, write: Callable[[BinaryIO], Any]) -> None:
+    """Let `write` fill a new file that appears at `path` when it is complete.
 
     Raises StorageError, naming the file and the reason; nothing half-written stays.
     """
+    if isinstance(path, StoredPath):
+        path.write(write)
+        return
+    # filled beside its place and made durable before it is put there
     partial = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,12 +15,14 @@ from numpy.typing import NDArray
 from .checkpoint import Checkpoints
 from .decisions import read_decision
 from .errors import StorageError
-from .folder import Folder, write_json, write_table
+from .folder import read_manifest, write_json, write_table
+from .layout import checkpoint_name, failure_name, records_name
 from .memory import keep_freed_memory
 from .prepared import first_alone
 from .provide import placed_problem
 from .records import record_table
 from .spec import spec_from_dict
+from .stored_path import Location, location
 from .train import Ask, train_pack
 from .trained import Progress, Waiting
 
@@ -61,7 +62,7 @@ Tell = Callable[[News], None]
 def run_pack(
     root: str, number: int, home: str, device: str, checkpoint_seconds: float, tell: Tell
 ) -> bool:
-    """Train pack `number` of the sweep in folder `root` and write its records.
+    """Train pack `number` of the sweep in folder or storage `root` and write its records.
 
     Returns whether it waits at a rung instead, to be run again when that is decided.
 
@@ -69,33 +70,38 @@ def run_pack(
     at least; what an earlier attempt left is gone on from. A pack that raises becomes a failure
     file and news; other packs go on.
     """
-    folder = Folder(Path(root))
-    manifest = folder.read_manifest()
+    try:
+        place = location(root)
+        manifest = read_manifest(place)
+    except StorageError as error:
+        tell(News(number, 0, storage=str(error.strerror)))
+        return False
     identities = manifest["packs"][number]
     try:
-        folder.failure(number).unlink(missing_ok=True)
-        checkpoints = Checkpoints(folder.checkpoint(number), checkpoint_seconds)
-        return _train_and_write(folder, manifest, number, home, device, checkpoints, tell)
+        (place / failure_name(number)).unlink(missing_ok=True)
+        checkpoints = Checkpoints(place / checkpoint_name(number), checkpoint_seconds)
+        return _train_and_write(place, manifest, number, home, device, checkpoints, tell)
     except StorageError as error:
         tell(News(number, len(identities), storage=str(error.strerror)))
     except Exception as error:
         line = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
         text = traceback.format_exc()
         with contextlib.suppress(StorageError):
-            write_failure(folder, number, identities, line, text)
+            write_failure(place, number, identities, line, text)
         tell(News(number, len(identities), failed=line))
     return False
 
 
 def write_failure(
-    folder: Folder, number: int, identities: list[str], error: str, text: str
+    place: Location, number: int, identities: list[str], error: str, text: str
 ) -> None:
     """Keep why a pack failed, for status and report."""
-    write_json(folder.failure(number), {"runs": identities, "error": error, "traceback": text})
+    path = place / failure_name(number)
+    write_json(path, {"runs": identities, "error": error, "traceback": text})
 
 
 def _train_and_write(
-    folder: Folder,
+    place: Location,
     manifest: dict[str, object],
     number: int,
     home: str,
@@ -109,7 +115,7 @@ def _train_and_write(
     if home not in sys.path:
         sys.path.insert(0, home)
     about = specs[0].problem, specs[0].options_text
-    with first_alone(f"{folder.root} {manifest.get('created')}", " ".join(about)):
+    with first_alone(f"{place} {manifest.get('created')}", " ".join(about)):
         problem = placed_problem(*about, device)
 
     latest = News(number, len(specs), epochs=specs[0].epochs)
@@ -121,12 +127,12 @@ def _train_and_write(
 
     keep_freed_memory()
     with _one_thread():
-        trained = train_pack(problem, specs, listen, checkpoints, _asked(folder, specs[0].arm))
+        trained = train_pack(problem, specs, listen, checkpoints, _asked(place, specs[0].arm))
     if isinstance(trained, Waiting):
         points = _plain(trained.points)
         tell(replace(latest, runs=len(specs), epoch=trained.epoch, points=points, waits=True))
         return True
-    write_table(folder.records(number), record_table(trained, tasks))
+    write_table(place / records_name(number), record_table(trained, tasks))
     checkpoints.clear()
     batching = f"runs of this problem train one by one: {trained.notice}"
     tell(
@@ -145,11 +151,11 @@ def _train_and_write(
     return False
 
 
-def _asked(folder: Folder, arm: str) -> Ask:
-    """Answers from the folder which runs stop at a rung of the arm."""
+def _asked(place: Location, arm: str) -> Ask:
+    """Answers from the folder or storage which runs stop at a rung of the arm."""
 
     def ask(rung: int) -> frozenset[str] | None:
-        decision = read_decision(folder, arm, rung)
+        decision = read_decision(place, arm, rung)
         return None if decision is None else frozenset(decision.stopped)
 
     return ask

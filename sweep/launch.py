@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mtofront import __version__
-
-from .arms import arm_method, arm_passes_per_step
 from .config import Config, validated
-from .document import read_document
+from .document import parse_document, read_document, with_settings
 from .engines import ENGINES
 from .errors import Interrupted, RequestError
-from .folder import Folder, Pack, locked, write_json, write_whole
+from .folder import Folder, Pack, read_manifest, write_json, write_whole
 from .job import News
+from .layout import CONFIG, MANIFEST, records_name
 from .logged import check_logging, log_of
-from .planning import Plan, plan
-from .rounds import first_rounds, next_packs, unplanned
+from .manifest import manifest_of
+from .mirror import adopt, arrived, gather, held
+from .planning import plan
+from .refusals import check_alike, check_foreign, check_place, check_same
+from .rounds import next_packs, unplanned
 from .rungs import Rungs, heal
-from .spec import FORMAT
+from .stored_path import Location, check_storage, stored
 from .tracker import Tracker
 from .work import Work
-
-OWN_FILES = frozenset({"lock", "config.yaml"})
-"""What a start that was cut off may leave in a folder before its manifest."""
-PACKAGES = ("torch", "ray", "numpy", "pandas", "pyarrow", "pymoo", "moocore")
 
 
 @dataclass(frozen=True)
@@ -66,12 +59,20 @@ def run(
     check_logging(config)
     planned = plan(config)
     folder = Folder(Path(out) if out is not None else Path("results") / config.name)
-    _check_folder(folder, planned)
-    with locked(folder):
+    check_same(folder, config)
+    check_place(folder.root, planned)
+    folder = _with_storage(folder, config.resources.storage)
+    check_place(folder.shared, planned)
+    with held(folder):
         if not folder.manifest.exists():
-            text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-            write_whole(folder.config, lambda file: file.write(text.encode()))
-            write_json(folder.manifest, _manifest(planned))
+            _write_config(folder.config, config)
+        adopt(folder)
+        if not folder.manifest.exists():
+            manifest = manifest_of(planned)
+            if folder.storage:
+                _write_config(folder.storage / CONFIG, config)
+            for place in folder.places:
+                write_json(place / MANIFEST, manifest)
         outcome = _train(folder, config, address, listen)
     return replace(outcome, notices=(*planned.notes, *outcome.notices))
 
@@ -79,38 +80,60 @@ def run(
 def resume(
     directory: str | Path,
     *,
+    storage: str | None = None,
     address: str | None = None,
     listen: Callable[[Tracker], None] | None = None,
 ) -> Outcome:
-    """Train what a sweep's folder misses; what is done is not done again. Raises as `run` does."""
+    """Train what a sweep's folder misses; what is done is not done again. Raises as `run` does.
+
+    storage: URI of the sweep's storage, for a folder that is new or of a sweep whose storage moved.
+    """
     folder = Folder(Path(directory))
-    folder.read_manifest()
-    config = validated(read_document(folder.config))
+    if storage:
+        folder = _with_storage(folder, storage)
+        config = _stored_config(folder, storage)
+    else:
+        folder.read_manifest()
+        config = validated(read_document(folder.config))
+        folder = _with_storage(folder, config.resources.storage)
     check_logging(config)
-    with locked(folder):
+    check_alike(folder)
+    with held(folder):
+        if storage:
+            _write_config(folder.config, config)
+        adopt(folder)
         return _train(folder, config, address, listen)
 
 
-def _check_folder(folder: Folder, planned: Plan) -> None:
-    """Refuse a folder that holds anything but this experiment, before anything is written."""
-    if folder.manifest.exists():
-        manifest = folder.read_manifest()
-        known = first_rounds(manifest)
-        asked = {arm: list(rounds.sizes) for arm, rounds in planned.rounds.items()}
-        found = {arm: one["sizes"] for arm, one in manifest.get("searches", {}).items()}
-        if known != set(planned.runs) or asked != found:
-            raise RequestError(
-                f"{folder.root}: this folder holds another experiment ({len(known)} runs, "
-                f"{len(known & set(planned.runs))} of them among the {len(planned.runs)} asked "
-                "for); choose another --out, or remove the folder if its results are not needed"
-            )
-    elif folder.root.is_dir():
-        foreign = sorted({entry.name for entry in folder.root.iterdir()} - OWN_FILES)
-        if foreign:
-            raise RequestError(
-                f"{folder.root}: this folder holds something that is no sweep ({foreign[0]}); "
-                "choose an empty or new folder with --out"
-            )
+def _with_storage(folder: Folder, uri: str | None) -> Folder:
+    """The folder with the storage at a URI, where files can be written and read."""
+    if uri is None:
+        return folder
+    storage = stored(uri)
+    check_storage(storage)
+    return replace(folder, storage=storage)
+
+
+def _stored_config(folder: Folder, uri: str) -> Config:
+    """The config of the sweep in the folder's storage, which is to be found at this URI from now.
+
+    Raises RequestError if there is none, or if the folder holds something that is no sweep.
+    """
+    assert folder.storage is not None
+    read_manifest(folder.storage)
+    if not folder.manifest.exists():
+        check_foreign(folder.root)
+    path = folder.storage / CONFIG
+    try:
+        document = parse_document(path.read_text(), str(path))
+    except FileNotFoundError:
+        raise RequestError(f"{path}: the sweep's config is not there") from None
+    return validated(with_settings(document, [f"resources.storage={uri}"]))
+
+
+def _write_config(path: Location, config: Config) -> None:
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def _train(
@@ -119,23 +142,26 @@ def _train(
     address: str | None,
     listen: Callable[[Tracker], None] | None,
 ) -> Outcome:
-    next_packs(folder)  # what a driver that died had no time to plan
+    flaws = gather(folder, _packs(folder.read_manifest()))
+    new = next_packs(folder)  # what a driver that died had no time to plan
     manifest = folder.read_manifest()
-    packs: dict[int, Pack] = {n: tuple(runs) for n, runs in enumerate(manifest["packs"])}
-    flaws = folder.flaws(packs)
+    packs = _packs(manifest)
+    flaws |= gather(folder, {number: packs[number] for number in new})
     todo = [number for number, flaw in flaws.items() if flaw != ""]
     folder.tidy(packs.keys() - todo)
     tracker = Tracker(folder, manifest, todo)
 
     def tell(news: News) -> None:
-        tracker.hear(news)
+        tracker.hear(arrived(folder, packs, news) if folder.storage else news)
         if listen:
             listen(tracker)
 
     def grow() -> list[int]:
         new = next_packs(folder)
         if new:
-            tracker.extend(folder.read_manifest(), new)
+            grown = folder.read_manifest()
+            packs.update(_packs(grown))
+            tracker.extend(grown, new)
         return new
 
     def say(line: str) -> None:
@@ -167,6 +193,7 @@ def _train(
                 ENGINES[config.resources.engine](work, tell)
         except KeyboardInterrupt:  # at any moment, also when a first one is being seen to
             raise Interrupted(str(folder.root)) from None
+        _collect(folder, packs, tracker)
     return Outcome(
         folder.root,
         sum(tracker.sizes.values()),
@@ -177,6 +204,19 @@ def _train(
     )
 
 
+def _packs(manifest: Mapping[str, Any]) -> dict[int, Pack]:
+    return {number: tuple(runs) for number, runs in enumerate(manifest["packs"])}
+
+
+def _collect(folder: Folder, packs: Mapping[int, Pack], tracker: Tracker) -> None:
+    """Bring what did not arrive while packs trained. Raises StorageError if it still does not."""
+    if folder.storage:
+        late = {n for n, news in tracker.latest.items() if news.done}
+        for number in late:
+            if not folder.records(number).exists():
+                tracker.hear(arrived(folder, packs, tracker.latest[number], patient=False))
+
+
 def _is_scheduled(manifest: Mapping[str, Any]) -> bool:
     return any("scheduler" in run for run in manifest["runs"].values())
 
@@ -184,49 +224,7 @@ def _is_scheduled(manifest: Mapping[str, Any]) -> bool:
 def _retrained(folder: Folder, flaws: Mapping[int, str | None]) -> list[str]:
     """One line for each records file that was there and of no use."""
     return [
-        f"{folder.records(number)} was {flaw}; its runs were trained again"
+        f"{folder.shared / records_name(number)} was {flaw}; its runs were trained again"
         for number, flaw in flaws.items()
         if flaw
     ]
-
-
-def _manifest(planned: Plan) -> dict[str, Any]:
-    config = planned.config
-    return {
-        "format": FORMAT,
-        "name": config.name,
-        "problem": config.problem,
-        "tasks": planned.tasks,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {"mtofront": __version__, "python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
-        "machine": {
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "platform": platform.platform(),
-        },
-        "report": config.report.model_dump(),
-        "arms": {arm: _arm(planned, arm) for arm in config.arms},
-        "runs": {identity: spec.as_dict() for identity, spec in planned.runs.items()},
-        "packs": planned.packs,
-        "pack_limit": planned.pack_size.limit,
-        "searches": {arm: _search(planned, arm) for arm in planned.rounds},
-    }
-
-
-def _search(planned: Plan, arm: str) -> dict[str, Any]:
-    """An adaptive arm: vectors of each round, runs of all rounds, packs of the planned rounds."""
-    packs = [n for n, pack in enumerate(planned.packs) if planned.runs[pack[0]].arm == arm]
-    return {
-        "sizes": planned.rounds[arm].sizes,
-        "runs": planned.arm_runs()[arm],
-        "rounds": [packs],
-    }
-
-
-def _arm(planned: Plan, arm: str) -> dict[str, Any]:
-    method = arm_method(planned.config, arm)
-    return {
-        "method": method.name,
-        "backward_passes_per_step": arm_passes_per_step(planned.config, arm, len(planned.tasks)),
-    }

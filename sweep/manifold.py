@@ -54,8 +54,8 @@ class ManifoldCourse:
     def train(self, epoch: int) -> None:
         specs, train = self._specs, self._net.problem.train
         batch = min(specs[0].batch_size, len(train))
-        device = train.inputs.device
-        orders = minibatches(specs, len(train), batch, epoch).to(device)
+        device = train.device
+        orders = minibatches(specs, len(train), batch, epoch).to(train.inputs.device)
         width = self._method.noise(self._tasks) * self._windows
         noise = method_noise(specs, len(orders), width, epoch).to(device)
         seeds = step_seeds(self._net, specs, self._pack.step, len(orders), self._windows)
@@ -102,7 +102,7 @@ class ManifoldCourse:
         put_back(self._pack, state)
 
     def _read_values(self) -> Values:
-        device = self._net.problem.train.inputs.device
+        device = self._net.problem.train.device
         return method_values(self._method, self._specs, device)
 
     def _drawn(self, noise: Tensor) -> Tensor:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from mtofront.problems import Problem, Split
+from mtofront.methods import method_named
+from mtofront.problems import Measure, Pooled, Problem, Split
 
 from .features import Representation, representation
 from .lowering import PackedLayers
 from .precision import narrowed, widened
-from .sharing import Sharing, first_rows, sharing_of
+from .sharing import Sharing, first_rows, refuse_unfit, sharing_of
 from .spec import RunSpec
 from .streams import stream
 
@@ -107,7 +108,7 @@ class Network:
         """Where hand-batched layers take the place of torch's, if there are any."""
         if not self.batched or not self.lowered:
             return nullcontext()
-        return PackedLayers(seed, self.problem.train.inputs.device.type == "cpu")
+        return PackedLayers(seed, self.problem.train.device.type == "cpu")
 
     def _losses_of_one(
         self, params: Tensors, buffers: Tensors, inputs: Tensor, targets: Sequence[Tensor]
@@ -127,7 +128,10 @@ class Network:
     def measures(
         self, params: Tensors, buffers: Tensors, split: Split
     ) -> dict[tuple[str, str], Tensor]:
-        """(task, measure) -> (N,), means over one set of rows (n, ...) that all runs share."""
+        """(task, measure) -> (N,), means over one set of rows (n, ...) that all runs share.
+
+        Of a `Pooled` measure its parts, (N, ...) in float64, which `finished` makes the measure of.
+        """
         self.module.eval()
         names = [
             (task.name, name) for task in self.problem.tasks for name in ("loss", *task.metrics)
@@ -141,7 +145,7 @@ class Network:
                     for task, output, target in zip(
                         self.problem.tasks, outputs, split.targets, strict=True
                     )
-                    for measure in (task.loss, *task.metrics.values())
+                    for measure in (task.loss, *map(_parts, task.metrics.values()))
                 )
 
         with torch.no_grad():
@@ -150,6 +154,28 @@ class Network:
             else:
                 values = _one_by_one(one, (params, buffers), seeded=False)
         return dict(zip(names, values, strict=True))
+
+    def finished(self, means: dict[tuple[str, str], Tensor]) -> dict[tuple[str, str], Tensor]:
+        """The measures (N,) of a split, from the means of what `measures` gave for its rows."""
+        values = dict(means)
+        for task in self.problem.tasks:
+            for name, measure in task.metrics.items():
+                if isinstance(measure, Pooled):
+                    finish, parts = measure.finish, means[task.name, name]
+                    values[task.name, name] = (
+                        vmap(finish)(parts)
+                        if self.batched
+                        else torch.stack([finish(part) for part in parts])
+                    )
+        return values
+
+
+def _parts(measure: Measure | Pooled) -> Measure:
+    """What is averaged over rows."""
+    if not isinstance(measure, Pooled):
+        return measure
+    parts = measure.parts
+    return lambda output, target: parts(output, target).double()
 
 
 def _one_by_one(function: Measured, arguments: Sequence[Any], seeded: bool) -> Outputs:
@@ -189,8 +215,10 @@ def stacked_state(problem: Problem, specs: Sequence[RunSpec]) -> tuple[Tensors, 
 def network(problem: Problem, spec: RunSpec) -> Network:
     """The problem's network, examined: which parameters are shared, and whether it can be batched.
 
-    Raises ProblemError if outputs or losses do not fit the tasks, or a task shares nothing.
+    Raises ProblemError if outputs or losses do not fit the tasks, or if a task shares nothing
+    that the method or the problem needs it to.
     """
+    refuse_unfit(problem, method_named(spec.method))
     module = fresh_module(problem, spec)
     sharing = sharing_of(problem, module)
     reason = why_not_batched(problem, module, sharing, spec.precision)
@@ -231,8 +259,9 @@ def why_not_batched(
     try:
         seeds = torch.zeros(2, dtype=torch.int64, device=device)
         losses = trial.losses(params, buffers, split, seeds)
-        torch.autograd.grad(torch.stack(losses).sum(), [params[n] for n in sharing.shared])
-        trial.measures(params, buffers, rows)
+        places = sharing.shared or sharing.trained
+        torch.autograd.grad(torch.stack(losses).sum(), [params[n] for n in places])
+        trial.finished(trial.measures(params, buffers, rows))
     except Exception as error:  # whatever vmap cannot do: the loop below it can
         return _obstacle(module, error)
     return ""

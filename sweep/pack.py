@@ -61,7 +61,7 @@ def start_pack(net: Network, specs: Sequence[RunSpec]) -> PackState:
     """The state of a pack before its first step."""
     params, buffers = stacked_state(net.problem, specs)
     storage = stored(params, net.sharing.trained)
-    device = net.problem.train.inputs.device
+    device = net.problem.train.device
     rule = pack_rule(specs, device)
     zeros = torch.zeros(len(specs), len(net.problem.tasks), dtype=torch.float64, device=device)
     return PackState(
@@ -77,8 +77,8 @@ def start_pack(net: Network, specs: Sequence[RunSpec]) -> PackState:
 def train_epoch(net: Network, pack: PackState, specs: Sequence[RunSpec], epoch: int) -> None:
     """Take every run of a pack once through its own permutation of the training data."""
     train = net.problem.train
-    device = train.inputs.device
-    orders = minibatches(specs, len(train), min(specs[0].batch_size, len(train)), epoch).to(device)
+    device, held = train.device, train.inputs.device
+    orders = minibatches(specs, len(train), min(specs[0].batch_size, len(train)), epoch).to(held)
     rule = pack_rule(specs, device)
     tasks, tensors = len(net.problem.tasks), len(net.sharing.shared)
     width = noise_width(rule.method, rule.treatment, tasks, tensors)
@@ -98,7 +98,7 @@ def step_seeds(
 
     first: the number of the first of these steps. All are made at once: a copy to a device waits.
     """
-    device = net.problem.train.inputs.device
+    device = net.problem.train.device
     if not net.draws:
         return torch.zeros(steps, len(specs) * copies, dtype=torch.int64, device=device)
     seeds = [
@@ -174,10 +174,9 @@ def _sizes(net: Network, params: Tensors) -> list[int]:
 
 def gathered(split: Split, rows: Tensor) -> Split:
     """Each run's minibatch: rows (N, B) of row numbers -> inputs and targets (N, B, ...)."""
-    flat = rows.reshape(-1)
+    flat = split.rows(rows.reshape(-1))
     inputs, *targets = (
-        whole.index_select(0, flat).view(*rows.shape, *whole.shape[1:])
-        for whole in (split.inputs, *split.targets)
+        part.view(*rows.shape, *part.shape[1:]) for part in (flat.inputs, *flat.targets)
     )
     return Split(inputs, tuple(targets))
 

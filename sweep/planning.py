@@ -13,10 +13,11 @@ import torch
 from mtofront.methods import Choice, Count, Treatment, method_named
 from mtofront.problems import Problem, ProblemError
 
-from .arms import Trial, arm_method, arm_passes_per_step, arm_search, arm_trials
+from .arms import Trial, arm_passes_per_step, arm_search, arm_trials
 from .config import Config
 from .costs import mean_passes_per_step
 from .examine import admit
+from .fitting import check_methods
 from .halving import epochs_spent
 from .packsize import PackSize, fitting_pack
 from .provide import placed_problem, provide
@@ -113,7 +114,7 @@ def plan(config: Config) -> Plan:
     _check_report(config, problem)
     settings = arm_settings(config, tasks)
     batch = min(config.budget.batch_size, len(problem.train))
-    _check_halves(config, batch)
+    check_methods(config, problem, batch)
     specs = [
         _spec(config, arm, setting, seed)
         for arm in config.arms
@@ -186,18 +187,6 @@ def _pack_size(config: Config, problem: Problem, spec: RunSpec, steps: int) -> P
     device = "cuda" if config.resources.gpus_per_pack > 0 and torch.cuda.is_available() else "cpu"
     placed = placed_problem(spec.problem, spec.options_text, device) if device != "cpu" else problem
     return fitting_pack(placed, spec, steps, device)
-
-
-def _check_halves(config: Config, batch: int) -> None:
-    """A method that compares the halves of a minibatch needs a row in each."""
-    for arm in config.arms:
-        method = arm_method(config, arm)
-        if method.independent and batch < 2:
-            raise config.error(
-                ("arms", arm),
-                f"{method.name} compares the two halves of every minibatch, so a minibatch needs "
-                f"at least 2 rows; found {batch}. Raise budget.batch_size, or leave the arm out",
-            )
 
 
 def _check_report(config: Config, problem: Problem) -> None:

@@ -12,11 +12,25 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from mtofront.problems import FAMILIES, PROBLEMS, Problem, ProblemError, Split
+import torch
+
+from mtofront.problems import (
+    FAMILIES,
+    LABEL_OPTIONS,
+    PROBLEMS,
+    Problem,
+    ProblemError,
+    Split,
+    with_label_options,
+)
 
 from .config import Config, load_config
 from .document import Document, nearest, with_settings
 from .errors import RequestError
+
+SHARE = 16
+"""A problem's data may take one part in so many of an accelerator's memory; several packs share
+it, and each holds its own. More is left where it is."""
 
 
 def provide(config: Config) -> Problem:
@@ -50,19 +64,25 @@ def named_problem(name: str, settings: Iterable[str]) -> Problem:
 def make_problem(name: str, options: Mapping[str, Any]) -> Problem:
     """The problem of a registry key or `module:callable`, called with the options.
 
+    Options of labels that the callable does not take itself are seen to by `with_label_options`.
     Raises LookupError for an unknown name, ImportError for a module that cannot be imported,
     TypeError or ValueError for what the callable refuses or if it does not return a Problem.
     """
     maker = _maker(name)
+    taken = inspect.signature(maker).parameters
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in taken.values())
+    outside = set() if takes_any else LABEL_OPTIONS.keys() - taken.keys()
+    own = {key: value for key, value in options.items() if key not in outside}
     try:
-        inspect.signature(maker).bind(**options)
+        inspect.signature(maker).bind(**own)
     except TypeError as error:
-        known = ", ".join(inspect.signature(maker).parameters) or "none"
+        known = ", ".join([*taken, *(key for key in LABEL_OPTIONS if key in outside)]) or "none"
         raise TypeError(f"{error}; its options: {known}") from None
-    problem = maker(**options)
+    problem = maker(**own)
     if not isinstance(problem, Problem):
         raise ProblemError(f"it must return a mtofront Problem; found {type(problem).__name__}")
-    return problem
+    of_labels = {key: value for key, value in options.items() if key in outside}
+    return with_label_options(problem, **of_labels) if of_labels else problem
 
 
 @lru_cache(maxsize=1)
@@ -74,17 +94,31 @@ def placed_problem(name: str, options: str, device: str) -> Problem:
     problem = make_problem(name, json.loads(options))
     if device == "cpu":
         return problem
+    place = torch.device(device)
+    granted = torch.cuda.get_device_properties(place).total_memory // SHARE
+    return placed(problem, place, granted)
+
+
+def placed(problem: Problem, device: torch.device, granted: int) -> Problem:
+    """The problem with networks on a device, and its data if they take no more than granted bytes.
+
+    Larger data stay where they are, and gathered rows are sent.
+    """
+    fits = sum(split.nbytes for split in problem.splits().values()) <= granted
+
+    def on(split: Split) -> Split:
+        if not fits:
+            return replace(split, to=device)
+        targets = tuple(target.to(device) for target in split.targets)
+        return replace(split, inputs=split.inputs.to(device), targets=targets)
+
     return replace(
         problem,
-        train=_on(problem.train, device),
-        val=_on(problem.val, device),
-        test=_on(problem.test, device),
+        train=on(problem.train),
+        val=on(problem.val),
+        test=on(problem.test),
         model=lambda: problem.model().to(device),
     )
-
-
-def _on(split: Split, device: str) -> Split:
-    return Split(split.inputs.to(device), tuple(target.to(device) for target in split.targets))
 
 
 def _maker(name: str) -> Callable[..., Problem]:

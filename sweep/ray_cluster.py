@@ -1,4 +1,4 @@
-"""Joining a Ray cluster: the user's modules go along, and every node must see the folder."""
+"""Joining a Ray cluster: the user's modules go along, and every node must reach the results."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .errors import RequestError
 from .folder import Folder, write_whole
+from .stored_path import PROBE, check_storage, stored
 from .work import Work
 
+Answer = TypeVar("Answer")
 PROBE_SECONDS = 60.0
-"""How long a node may take to say whether it sees the folder; workers start in a few."""
+"""How long a node may take to say whether it sees the results; workers start in a few."""
 LEFT_AT_HOME = (
     ".git", ".venv", "venv", "env", "__pycache__", "results", "wandb", "mlruns", ".ruff_cache",
     ".mypy_cache", ".pytest_cache", "*.ckpt", "*.parquet", "*.pyc",
@@ -30,7 +32,8 @@ JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 def join(work: Work, address: str, quiet: Mapping[str, Any]) -> None:
     """Join the cluster at an address; say where its dashboard is.
 
-    Raises RequestError if several nodes would train packs and not all of them see the folder.
+    Raises RequestError if several nodes would train packs and not all of them see the folder, or if
+    one cannot use the storage.
     """
     sent = {"runtime_env": carried(work)} if is_carried(work) else {}
     context = ray.init(address=address, **sent, **quiet)
@@ -43,8 +46,10 @@ def join(work: Work, address: str, quiet: Mapping[str, Any]) -> None:
         if work.resources.gpus_per_pack:
             needs += f" and {work.resources.gpus_per_pack:g} GPU"
         work.say(f"no node of the cluster can train a pack yet (it takes {needs}): waiting for one")
-    if len(nodes) > 1:
-        names = {node["NodeID"]: str(node["NodeManagerHostname"]) for node in able}
+    names = {node["NodeID"]: str(node["NodeManagerHostname"]) for node in able}
+    if work.resources.storage:
+        check_reached(work.folder, work.resources.storage, names)
+    elif len(nodes) > 1:
         check_shared(work.folder, names, sees)
 
 
@@ -100,23 +105,66 @@ def check_shared(
 def sees(nodes: Sequence[str], marker: Path) -> dict[str, bool]:
     """Node id -> whether a task on it finds the file; nodes that do not answer do not see it."""
 
-    @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]
-    def finds(path: str) -> bool:
-        place = Path(path)
+    def finds() -> bool:
         # listing asks an NFS server anew; a bare look may answer from a cache
-        return place.parent.is_dir() and place.name in os.listdir(place.parent)
+        return marker.parent.is_dir() and marker.name in os.listdir(marker.parent)
 
+    return answers(nodes, finds, gone=True)
+
+
+def check_reached(folder: Folder, uri: str, nodes: Mapping[str, str]) -> None:
+    """Raise RequestError unless all nodes (id -> name) find in the storage what the driver writes.
+
+    They must be able to write, read, list and remove files there, too.
+    """
+    assert folder.storage is not None
+    name = f"{PROBE}driver-{secrets.token_hex(8)}"
+    marker = folder.storage / name
+
+    def fails() -> str:
+        try:
+            storage = stored(uri)
+            check_storage(storage)
+            seen = (storage / name).exists()
+            return "" if seen else "what this one writes is not there: is it the same storage?"
+        except (OSError, ValueError) as error:
+            return str(getattr(error, "strerror", None) or error)
+
+    write_whole(marker, lambda file: file.write(b"by every node"))
+    try:
+        found = answers(list(nodes), fails, gone="")
+    finally:
+        marker.unlink(missing_ok=True)
+    why = {name: found.get(node, "it did not answer") for node, name in nodes.items()}
+    failing = {name: line for name, line in why.items() if line}
+    if failing:
+        name, line = min(failing.items())
+        raise RequestError(
+            f"every node of the cluster must reach resources.storage; {len(failing)} of "
+            f"{len(nodes)} do not ({', '.join(sorted(failing)[:5])}). {name}: {line}. Nodes need "
+            "the same keys in their environment as this one; see docs/cluster.md"
+        )
+
+
+def answers(
+    nodes: Sequence[str], question: Callable[[], Answer], gone: Answer
+) -> dict[str, Answer]:
+    """Node id -> what the question gives on it, `gone` if the node leaves meanwhile.
+
+    Nodes that do not answer in time are missing.
+    """
+    task = ray.remote(num_cpus=0, max_retries=0)(question)
     asked = {
-        finds.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-            str(marker)
-        ): node
+        task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+        ).remote(): node
         for node in nodes
     }
     ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
-    answers = {}
+    given = {}
     for future in ready:
         try:
-            answers[asked[future]] = bool(ray.get(future))
-        except ray.exceptions.RayError:  # the node left meanwhile: it trains nothing
-            answers[asked[future]] = True
-    return answers
+            given[asked[future]] = ray.get(future)
+        except ray.exceptions.RayError:  # it trains nothing
+            given[asked[future]] = gone
+    return given

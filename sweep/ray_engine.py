@@ -93,7 +93,7 @@ def _per_pack(work: Work) -> dict[str, float]:
 def _trainable(work: Work) -> Any:
     """A function for Tune. It closes over plain values only: workers get it by value."""
     root, device, every = (
-        str(work.folder.root.resolve()),
+        work.resources.storage or str(work.folder.root.resolve()),
         work.device,
         work.resources.checkpoint_seconds,
     )
@@ -142,7 +142,8 @@ class _Newsreel(Callback):  # type: ignore[misc]
         number = trial.config["pack"]
         runs = self.work.folder.read_manifest()["packs"][number]
         line = f"the worker process died {ATTEMPTS} times while it trained this pack"
-        write_failure(self.work.folder, number, runs, line, "")
+        for place in self.work.folder.places:
+            write_failure(place, number, runs, line, "")
         self.open.discard(number)
         news = News(number, len(runs), failed=line)
         self.tell(news)

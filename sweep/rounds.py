@@ -21,6 +21,7 @@ from .config import Config, validated
 from .document import read_document
 from .folder import Folder, write_json
 from .front_search import propose
+from .layout import MANIFEST
 from .planning import arm_settings, packed, round_specs
 from .spec import RunSpec, spec_from_dict
 
@@ -48,7 +49,8 @@ def next_packs(folder: Folder) -> list[int]:
         manifest["packs"] += packs
         manifest["runs"].update({identity: spec.as_dict() for identity, spec in runs.items()})
     if len(manifest["packs"]) > first:
-        write_json(folder.manifest, manifest)
+        for place in folder.places:
+            write_json(place / MANIFEST, manifest)
     return list(range(first, len(manifest["packs"])))
 
 

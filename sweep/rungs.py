@@ -11,6 +11,8 @@ from .checkpoint import Checkpoints
 from .decisions import DecisionError, decide, losses_at, read_decision, write_decision
 from .folder import Folder
 from .job import News
+from .layout import rung_name
+from .mirror import bring_records
 from .spec import RunSpec, spec_from_dict
 
 
@@ -74,12 +76,14 @@ class Rungs:
     def _is_decided(self, arm: str, epoch: int) -> bool:
         if (arm, epoch) not in self._decided:
             with contextlib.suppress(DecisionError):
-                if read_decision(self._folder, arm, epoch):
+                if read_decision(self._folder.root, arm, epoch):
                     self._decided.add((arm, epoch))
         return (arm, epoch) in self._decided
 
     def _recorded(self, number: int, epoch: int) -> dict[str, list[float]]:
         """What a pack that has ended had at the rung: for a decision that is taken once more."""
+        if self._folder.storage:
+            bring_records(self._folder, number, tuple(self._manifest["packs"][number]))
         path = self._folder.records(number)
         return losses_at(path, epoch, len(self._manifest["tasks"])) if path.exists() else {}
 
@@ -102,7 +106,8 @@ def heal(folder: Folder, manifest: Mapping[str, Any], todo: Sequence[int]) -> li
         damaged = [rung for rung in rungs if not _is_whole(folder, arm, rung)]
         for rung in rungs:
             if damaged and rung >= damaged[0]:
-                folder.rung(arm, rung).unlink(missing_ok=True)
+                for place in folder.places:
+                    (place / rung_name(arm, rung)).unlink(missing_ok=True)
         for n in todo:
             if damaged and arms[n] == arm:
                 Checkpoints(folder.checkpoint(n), 0.0).clear()
@@ -112,7 +117,7 @@ def heal(folder: Folder, manifest: Mapping[str, Any], todo: Sequence[int]) -> li
 
 def _is_whole(folder: Folder, arm: str, rung: int) -> bool:
     try:
-        read_decision(folder, arm, rung)
+        read_decision(folder.root, arm, rung)
     except DecisionError:
         return False
     return True

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mtofront.methods import Method, from_losses
 from mtofront.problems import Problem, ProblemError, Split, Task
 
 STANDARD = sysconfig.get_path("stdlib")
@@ -21,7 +22,8 @@ STANDARD = sysconfig.get_path("stdlib")
 class Sharing:
     """Names of the parameters by who uses them.
 
-    shared: two or more tasks. heads: for each task, those it uses alone.
+    shared: two or more tasks; none in a single-task problem. heads: for each task, those it uses
+    alone.
     last: those of the last shared layer, in the order in which the module registers them.
     """
 
@@ -37,8 +39,7 @@ class Sharing:
 
 def first_rows(problem: Problem, rows: int = 2) -> Split:
     """The first rows of the training split, enough to try things on."""
-    train = problem.train
-    return Split(train.inputs[:rows], tuple(target[:rows] for target in train.targets))
+    return problem.train.rows(slice(rows))
 
 
 def outputs_of(problem: Problem, module: nn.Module, inputs: Tensor) -> Sequence[Tensor]:
@@ -102,7 +103,8 @@ def _is_own(filename: str) -> bool:
 def sharing_of(problem: Problem, module: nn.Module) -> Sharing:
     """Who uses which parameter, read off the gradients of one small minibatch.
 
-    Raises ProblemError if outputs or losses do not fit, or if a task shares nothing.
+    Raises ProblemError if outputs or losses do not fit, or if a task shares nothing and the problem
+    does not say so.
     """
     module.eval()
     params = dict(module.named_parameters())
@@ -112,10 +114,30 @@ def sharing_of(problem: Problem, module: nn.Module) -> Sharing:
             users[name].add(position)
     enough = min(2, len(problem.tasks))
     shared = tuple(name for name, who in users.items() if len(who) >= enough)
+    _refuse_unshared(problem, users, shared)
+    heads = tuple(
+        tuple(n for n, who in users.items() if who == {position} and n not in shared)
+        for position in range(len(problem.tasks))
+    )
+    return Sharing(shared, heads, _last_layer(params, shared))
+
+
+def _refuse_unshared(
+    problem: Problem, users: Mapping[str, set[int]], shared: Sequence[str]
+) -> None:
+    if problem.single_task and len(problem.tasks) > 1:
+        if shared:
+            raise ProblemError(
+                f"problem {problem.name!r}: single_task says that tasks share no parameter, but "
+                f"{len(shared)} are used by several, the first is {shared[0]!r}. Give each task a "
+                "network of its own, or leave single_task out"
+            )
+        return
     if not shared:
         raise ProblemError(
             f"problem {problem.name!r}: at least one parameter must be shared by two tasks; every "
-            "parameter is used by one task or none. Give the network a common trunk"
+            "parameter is used by one task or none. Give the network a common trunk, or say "
+            "Problem(..., single_task=True) if each task is to have a network of its own"
         )
     for position, task in enumerate(problem.tasks):
         if not any(position in users[name] for name in shared):
@@ -124,11 +146,18 @@ def sharing_of(problem: Problem, module: nn.Module) -> Sharing:
                 "it shares with another; found none, so there is no trade-off with this task. "
                 "Give it the common trunk, or train it on its own"
             )
-    heads = tuple(
-        tuple(n for n, who in users.items() if who == {position} and n not in shared)
-        for position in range(len(problem.tasks))
-    )
-    return Sharing(shared, heads, _last_layer(params, shared))
+
+
+def refuse_unfit(problem: Problem, method: Method) -> None:
+    """Raises ProblemError for a method of shared parameters where tasks share none."""
+    if not problem.single_task or len(problem.tasks) < 2:
+        return
+    if not from_losses(method) or method.layer == "last" or method.scheme:
+        raise ProblemError(
+            f"problem {problem.name!r}: in this network tasks share no parameter, and "
+            f"{method.name} works on shared ones; methods that only weight the losses (needs: "
+            "losses), like linear, can train it. Choose another network"
+        )
 
 
 def _task_losses(problem: Problem, module: nn.Module) -> list[Tensor]:
@@ -165,6 +194,8 @@ def _reached(
 
 def _last_layer(params: Mapping[str, Tensor], shared: Sequence[str]) -> tuple[str, ...]:
     """Shared parameters of the last module that holds a shared weight matrix (or any, if none)."""
+    if not shared:
+        return ()
     matrices = [name for name in shared if params[name].ndim >= 2] or list(shared)
     owner = matrices[-1].rpartition(".")[0]
     return tuple(name for name in shared if name.rpartition(".")[0] == owner)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from mtofront.problems import Problem, Split
+from mtofront.problems import Problem
 
 from .course import Course
 from .spec import RunSpec
@@ -17,8 +17,9 @@ def short_problem(problem: Problem, batch: int, steps: int) -> Problem:
     """The problem with as many training rows as so many steps take."""
     rows = min(batch, len(problem.train)) * steps
     positions = [n % len(problem.train) for n in range(rows)]
-    targets = tuple(target[positions] for target in problem.train.targets)
-    return replace(problem, train=Split(problem.train.inputs[positions], targets))
+    train = problem.train
+    targets = tuple(target[positions] for target in train.targets)
+    return replace(problem, train=replace(train, inputs=train.inputs[positions], targets=targets))
 
 
 def short_run(problem: Problem, spec: RunSpec, steps: int) -> RunSpec:

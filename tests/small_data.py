@@ -5,18 +5,23 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from small_pictures import SMALL_PICTURES, write_pictures
 
 SMALL = {
+    **SMALL_PICTURES,
     "census": {"train": 100, "val": 10, "test": 50},
     "yeast": {"train": 30, "val": 10, "test": 20},
     "movielens": {"train": 150, "val": 20, "test": 40},
     "multimnist": {"train": 60, "val": 20, "test": 30},
     "multifashion": {"train": 60, "val": 20, "test": 30},
     "multi_fashion_mnist": {"train": 60, "val": 20, "test": 30},
+    "translation": {"train": 60, "val": 10, "test": 10},
 }
 """Options with which a problem needs no more rows than are written here."""
 
@@ -30,6 +35,9 @@ def write_all(folder: Path) -> None:
     write_census(folder / "census", train=200, test=80)
     write_yeast(folder / "yeast", rows=80)
     write_movielens(folder / "movielens", users=30, films=40)
+    for language in WORDS:
+        write_help(folder / f"libreoffice_help_{language}", help_pages(language, 60))
+    write_pictures(folder)
 
 
 def pictures(count: int, seed: int) -> NDArray[np.uint8]:
@@ -130,3 +138,50 @@ def write_movielens(folder: Path, users: int, films: int) -> None:
     for kind, lines in tables.items():
         with gzip.open(folder / f"ml-100k.{kind}.gz", "wt") as file:
             file.write("\n".join([heads[kind], *lines]) + "\n")
+
+
+WORDS = {
+    "en": ("the page", "the button", "the table", "opens", "closes", "moves", "."),
+    "fr": ("la page", "le bouton", "la table", "ouvre", "ferme", "déplace", "."),
+    "zh": ("页面", "按钮", "表格", "打开", "关闭", "移动", "。"),
+    "de": ("die Seite", "die Taste", "die Tabelle", "öffnet", "schließt", "bewegt", "."),
+}
+"""A small language each: three things, three deeds, a full stop."""
+
+
+def help_sentence(language: str, n: int) -> str:
+    """Something does something to a thing with a number, digit by digit, in any language."""
+    *words, stop = WORDS[language]
+    text = " ".join([words[n % 3], words[3 + n // 3 % 3], words[n // 9 % 3], *str(n)])
+    return text[0].upper() + text[1:] + stop
+
+
+def help_page(paragraphs: Mapping[str, str]) -> str:
+    """A page of LibreOffice's help with these paragraphs by id."""
+    lines = [
+        f'<p id="{name}" class="paragraph" dir="auto">{t}</p>' for name, t in paragraphs.items()
+    ]
+    return "<html><body><div><p>no id</p>\n" + "\n<br>\n".join(lines) + "\n</div></body></html>"
+
+
+def help_pages(language: str, count: int) -> dict[str, str]:
+    """Pages of two paragraphs of two sentences; no sentence is on two pages."""
+    return {
+        f"shared/{page:03}.html": help_page(
+            {
+                f"par_id{part}": " ".join(
+                    help_sentence(language, 4 * page + 2 * part + n) for n in range(2)
+                )
+                for part in range(2)
+            }
+        )
+        for page in range(count)
+    }
+
+
+def write_help(folder: Path, pages: Mapping[str, str]) -> None:
+    """One zip archive of pages by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(folder / "pages.zip", "w") as archive:
+        for name, text in pages.items():
+            archive.writestr(name, text)

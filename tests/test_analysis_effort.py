@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtofront.analysis.effort import equivalent_runs
+from mtofront.analysis.effort import effort, equivalent_runs
 
 seeds = st.lists(
     st.integers(1, 7).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
@@ -49,3 +50,12 @@ def test_counts_out_of_range_and_no_seeds_are_refused() -> None:
     for good, total in (([], []), ([3], [2]), ([-1], [2])):
         with pytest.raises(ValueError, match="must hold"):
             equivalent_runs(good, total)
+
+
+def test_nine_tenths_take_more_runs_than_one_half_and_seeds_give_an_interval() -> None:
+    margins = pd.DataFrame({"arm": "x", "good": [1, 2, 4], "drawn": [10, 10, 10]})
+    table = effort(margins, ["x", "absent"], 0.95).set_index(["arm", "chance"])
+    half, most = table.loc[("x", 0.5)], table.loc[("x", 0.9)]
+    assert half["runs"] == equivalent_runs([1, 2, 4], [10] * 3) < most["runs"]
+    assert half["low"] == equivalent_runs([4], [10]) and half["high"] == equivalent_runs([1], [10])
+    assert table.loc["absent"].isna().all(axis=None)

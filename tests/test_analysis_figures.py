@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from tables import Run, frame_of, run
 
 from mtofront.analysis import front, judge
+from mtofront.analysis.attainment import arm_surfaces
 from mtofront.analysis.colours import BASELINE_COLOUR, styles
 from mtofront.analysis.figure_data import (
     arms_data,
@@ -21,6 +22,8 @@ from mtofront.analysis.figure_data import (
     pairs,
 )
 from mtofront.analysis.figures import arms_figure, front_figure, margins_figure, save
+from mtofront.analysis.seeds_figures import attainment_figure, utility_figure
+from mtofront.analysis.utility import utility_sweep
 
 TASKS = ("a", "b", "c")
 
@@ -194,9 +197,45 @@ def test_the_same_data_give_the_same_bytes(tmp_path: Path) -> None:
     data = margin_data(judge(frame_of(runs_of(2))))
     save(margins_figure(data), tmp_path / "one")
     save(margins_figure(data), tmp_path / "two")
-    for ending in (".svg", ".png"):
+    for ending in (".svg", ".png", ".pdf"):
         one, two = (tmp_path / (stem + ending) for stem in ("one", "two"))
         assert one.read_bytes() == two.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "one.png", "one.svg", "two.png", "two.svg",
+        "one.pdf", "one.png", "one.svg", "two.pdf", "two.png", "two.svg",
     ]  # fmt: skip
+
+
+def test_each_arm_has_its_attainment_over_the_baselines() -> None:
+    comparison = judge(frame_of(runs_of(2)))
+    axes = attainment_figure(comparison).axes
+    assert [ax.get_title() for ax in axes] == ["x", "y"]
+    median = arm_surfaces(comparison.runs, "y")
+    assert median is not None
+    drawn = np.asarray(axes[1].lines[1].get_xydata())
+    assert np.array_equal(drawn[1:-1], median.median)
+    # The band is between the two other surfaces: every corner of both lies on its edge or in it.
+    edge = axes[1].collections[1].get_paths()[0].vertices
+    for corner in (*median.best, *median.worst):
+        assert edge[:, 0].min() <= corner[0] <= edge[:, 0].max()
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_other_numbers_of_tasks_say_where_surfaces_are(tasks: int) -> None:
+    figure = attainment_figure(judge(frame_of(runs_of(tasks), TASKS[:tasks])))
+    assert figure.get_suptitle() == "Attainment surfaces are drawn for two tasks"
+
+
+def test_the_utility_figure_has_a_line_an_arm_or_a_row_an_arm() -> None:
+    two = utility_sweep(judge(frame_of(runs_of(2))))
+    ax = utility_figure(two).axes[0]
+    lines = {line.get_label(): np.asarray(line.get_ydata()) for line in ax.lines}
+    assert np.array_equal(lines["y"], two.gain[:, 2])
+    three = utility_figure(utility_sweep(judge(frame_of(runs_of(3), TASKS)))).axes[0]
+    assert [label.get_text() for label in three.get_yticklabels()] == ["scalarization", "x", "y"]
+    assert sum(text.get_text().startswith("first for") for text in three.texts) == 3
+
+
+def test_nearly_zero_losses_leave_an_axis_linear() -> None:
+    tiny = [run(f"s{k}", "scalarization", 0, (10.0**-k, 1 - 10.0**-k)) for k in range(0, 17, 4)]
+    frame = frame_of(tiny)
+    assert not front_data(judge(frame), frame).panels[0][1].x.log

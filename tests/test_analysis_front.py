@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from unittest import mock
 
 import moocore
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mtofront.analysis import front, hypervolume, is_nondominated, signed_distance
+from mtofront.analysis import distance, front, hypervolume, is_nondominated, signed_distance
 
 # Few distinct values, so that ties and duplicates are common.
 points_of = st.tuples(st.integers(1, 12), st.integers(1, 4)).flatmap(
@@ -79,29 +80,46 @@ def test_a_vector_is_not_a_set_of_points() -> None:
 
 
 @given(points_of)
-def test_distance_is_the_epsilon_indicator_of_the_front_seen_from_each_point(
-    points: np.ndarray,
-) -> None:
+def test_a_trade_off_of_nothing_would_give_the_epsilon_indicator(points: np.ndarray) -> None:
     half = max(1, len(points) // 2)
     members, seen = points[:half], points
     expected = [moocore.epsilon_additive(members, ref=p[None, :]) for p in seen]
-    assert signed_distance(seen, members).tolist() == pytest.approx(expected)
+    with mock.patch.object(distance, "TRADE_OFF", 0.0):
+        assert signed_distance(seen, members).tolist() == pytest.approx(expected)
+
+
+@given(points_of, st.floats(-1, 1))
+def test_a_step_that_is_the_same_in_every_task_is_the_distance(
+    points: np.ndarray, step: float
+) -> None:
+    members = front(points)
+    assert signed_distance(members - step, members) == pytest.approx(
+        np.full(len(members), step) + signed_distance(members, members), abs=1e-9
+    )
 
 
 @given(points_of)
-def test_distance_is_positive_exactly_where_no_member_is_as_good_everywhere(
+def test_who_is_worse_in_every_task_is_behind_and_who_is_ahead_of_all_is_beyond(
     points: np.ndarray,
 ) -> None:
     members, seen = points[: max(1, len(points) // 2)], points
-    for point, distance in zip(seen, signed_distance(seen, members), strict=True):
-        reached = any((member <= point).all() for member in members)
-        assert (distance <= 0) == reached
+    for point, away in zip(seen, signed_distance(seen, members), strict=True):
+        if any((member < point).all() for member in members):
+            assert away < 0
+        if all((point < member).all() for member in members):
+            assert away > 0
 
 
 def test_distance_counts_how_much_worse_in_every_task() -> None:
     attained = [[0.0, 1.0], [1.0, 0.0]]
-    points = [[0.5, 0.5], [0.0, 1.0], [0.3, 1.2], [-0.2, 1.0]]
-    assert signed_distance(points, attained) == pytest.approx([0.5, 0.0, -0.2, 0.2])
+    assert signed_distance([[0.5, 0.5], [0.0, 1.0]], attained) == pytest.approx([0.5 / 1.1, 0.0])
+    # (0 - 0.3, 1 - 1.2): the larger, and a twentieth of their sum, over 1.1.
+    assert signed_distance([[0.3, 1.2]], attained) == pytest.approx([(-0.2 - 0.025) / 1.1])
+
+
+def test_a_tie_in_one_task_does_not_hide_what_the_others_cost() -> None:
+    assert signed_distance([[0.0, 5.0]], [[0.0, 1.0], [1.0, 0.0]])[0] < -0.15
+    assert signed_distance([[-0.01, 5.0]], [[0.0, 1.0], [1.0, 0.0]])[0] < -0.15
 
 
 def test_dominated_members_do_not_move_the_distance() -> None:

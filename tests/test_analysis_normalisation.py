@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtofront.analysis import Normalisation
-from mtofront.analysis.normalisation import fit
+from mtofront.analysis.normalisation import fit, reported_on
 
 TASKS = ("a", "b")
 
@@ -24,10 +24,10 @@ def test_ideal_and_nadir_are_medians_over_seeds_of_the_fronts_ends() -> None:
     assert unit.reference_losses() == pytest.approx((3.2, 5.3))
 
 
-def test_a_task_without_trade_off_is_measured_in_hundredths_of_its_ideal() -> None:
+def test_a_task_without_trade_off_is_measured_in_twentieths_of_its_ideal() -> None:
     unit = fit(TASKS, [[2.0, 5.0], [3.0, 6.0]], [0, 0])
     assert unit.floored == TASKS
-    assert unit([[2.0, 5.0], [2.02, 5.05]]) == pytest.approx(np.array([[0.0, 0.0], [1.0, 1.0]]))
+    assert unit([[2.0, 5.0], [2.1, 5.25]]) == pytest.approx(np.array([[0.0, 0.0], [1.0, 1.0]]))
 
 
 def test_a_front_at_zero_is_measured_in_its_own_losses() -> None:
@@ -47,3 +47,14 @@ def test_nan_and_no_runs_are_refused() -> None:
         fit(TASKS, [[np.nan, 1.0]], [0])
     with pytest.raises(ValueError, match="at least one finished run"):
         fit(TASKS, np.empty((0, 2)), [])
+
+
+def test_the_reporting_split_is_measured_from_where_the_baseline_lies_there() -> None:
+    unit = Normalisation(TASKS, (0.0, 0.0), (1.0, 2.0))
+    select = np.array([[0.0, 2.0], [0.5, 1.0], [1.0, 0.0]])
+    harder = np.array([0.3, -0.2])
+    report = select + harder + np.array([[0.0], [0.0], [9.0]])  # a median: one is wild
+    shifted = reported_on(unit, select, report)
+    assert shifted.shift == pytest.approx((0.3, -0.2))
+    assert shifted.reported(select + harder) == pytest.approx(unit(select))
+    assert shifted(select) == pytest.approx(unit(select))

@@ -24,12 +24,22 @@ class Page(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
+        self.source = text
         self.open: list[str] = []
         self.ids: list[str] = []
         self.paragraphs: list[str] = []
         self.text = ""
+        self.scripts: list[str] = []
         self.feed(text)
         assert self.open == []
+
+    @property
+    def markup(self) -> str:
+        """The page without what its scripts hold."""
+        markup = self.source
+        for script in self.scripts:
+            markup = markup.replace(script, "")
+        return markup
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.ids += [value or "" for name, value in attrs if name == "id"]
@@ -42,7 +52,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "title"):
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        elif self.open and self.open[-1] not in ("style", "title"):
             self.text += data
         if self.open and self.open[-1] == "p":
             self.paragraphs[-1] += data
@@ -70,12 +82,16 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_promised_file_is_there_and_nothing_else(complete: Path) -> None:
     report = complete / "report"
-    assert sorted(str(p.relative_to(report)) for p in report.rglob("*") if p.is_file()) == [
-        "arms.png", "arms.svg", "front.png", "front.svg", "index.html", "margins.png",
-        "margins.svg", "tables/best.csv", "tables/coverage.csv", "tables/margins.csv",
-        "tables/normalisation.csv", "tables/runs.csv", "tables/solvers.csv", "verdicts.csv",
-        "verdicts.json",
+    figures = ["arms", "attainment", "front", "margins", "utility"]
+    tables = [
+        "attainment", "best", "coverage", "delta_m", "effort", "indicator_means", "indicators",
+        "margins", "normalisation", "runs", "solvers", "statistics", "tastes", "utility",
     ]  # fmt: skip
+    expected = {"index.html", "verdicts.json"}
+    expected |= {f"{name}.{form}" for name in figures for form in ("png", "svg", "pdf")}
+    stems = ["verdicts", *(f"tables/{name}" for name in tables)]
+    expected |= {f"{stem}.{form}" for stem in stems for form in ("csv", "md", "tex")}
+    assert {str(p.relative_to(report)) for p in report.rglob("*") if p.is_file()} == expected
 
 
 def test_the_verdict_files_hold_the_rows_of_compare(complete: Path) -> None:
@@ -94,7 +110,13 @@ def test_the_page_stands_alone(complete: Path) -> None:
     text = (complete / "report" / "index.html").read_text()
     page = Page(text)
     assert len(page.ids) == len(set(page.ids))
-    assert "<script" not in text and "<img" not in text and "@import" not in text
+    assert "<img" not in page.markup and "@import" not in page.markup
+    assert re.findall(r"<script([^>]*)>", page.markup) == [
+        ' type="application/json" id="data"',
+        "",
+        "",
+    ]
+    text = page.markup
     # Addresses appear as names of XML vocabularies only, never as something to fetch.
     assert all(link.startswith("#") for link in re.findall(r'(?:href|src)="([^"]*)"', text))
     targets = set(re.findall(r'href="#([^"]+)"', text)) | set(re.findall(r"url\(#([^)]+)\)", text))

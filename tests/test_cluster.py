@@ -154,9 +154,9 @@ def test_a_node_gets_the_users_modules_but_must_see_the_results(tmp_path: Path) 
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
-    def mtofront(out: Path) -> subprocess.CompletedProcess[str]:
+    def mtofront(out: Path, storage: str = "null") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "mtofront", "run", "own.yaml", "--out", str(out)]
-        address = ["--address", f"127.0.0.1:{port}"]
+        address = ["--address", f"127.0.0.1:{port}", "--set", f"resources.storage={storage}"]
         return subprocess.run(
             [*command, *address], cwd=home, env=env, capture_output=True, text=True, timeout=TIMEOUT
         )
@@ -164,11 +164,18 @@ def test_a_node_gets_the_users_modules_but_must_see_the_results(tmp_path: Path) 
     with head_and_blind_node(env, home, nowhere) as port:
         done = mtofront(shared / "out")
         refused = mtofront(home / "out")
+        stored = mtofront(home / "copy", f"file://{shared}/store")
+        apart = mtofront(home / "apart", f"file://{home}/store")
     assert done.returncode in (0, 1) and "packs failed" not in done.stderr, done.stderr
     assert load(shared / "out")["run"].nunique() == 2
     assert refused.returncode == 2, refused.stderr
     assert "every node of the cluster must see the sweep's folder; 1 of 1" in refused.stderr
     assert "Traceback" not in refused.stderr
+    assert "packs failed" not in stored.stderr, stored.stderr
+    assert load(home / "copy").equals(load(shared / "out"))  # the node saw nothing of the folder
+    assert apart.returncode == 2, apart.stderr
+    assert "every node of the cluster must reach resources.storage; 1 of 1" in apart.stderr
+    assert "is it the same storage?" in apart.stderr and "Traceback" not in apart.stderr
 
 
 CLUSTER = ROOT / "docs" / "cluster"

@@ -112,7 +112,8 @@ def test_negative_control_fixed_weights_fill_the_front_of_a_flippable_bottleneck
 @pytest.mark.slow
 def test_on_the_landscape_surgery_beats_equal_weights_and_so_do_tuned_ones(workdir: Path) -> None:
     # In a twelfth of the steps nobody reaches the floor, but both leave the valley where equal
-    # weights are stuck, at -211. The many learning rates cost nothing: they train side by side.
+    # weights are stuck, at -211 or above: paths in so narrow a valley depend on how a processor
+    # rounds. The many learning rates cost nothing: they train side by side.
     rates = np.geomspace(0.003, 0.03, 40).round(5).tolist()
     verdicts(
         "landscape_equal.yaml",
@@ -130,6 +131,6 @@ def test_on_the_landscape_surgery_beats_equal_weights_and_so_do_tuned_ones(workd
     assert rows["verdict"].to_dict() == {"tuned": "beats", "pcgrad": "beats"}
     runs = last_losses()
     total = (runs["first"] + runs["second"]).groupby([runs["arm"], runs["w_first"]]).min()
-    assert -213 < total["equal_weights", 0.5] < -210
+    assert total["equal_weights", 0.5] > -213
     assert total["equal_weights", 0.05] < -240
     assert total["pcgrad"].min() < -240

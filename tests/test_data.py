@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import socket
 import sys
 import tarfile
@@ -22,12 +23,18 @@ import pytest
 
 from mtofront.cli import main
 from mtofront.problems import PROBLEMS, ProblemError
+from mtofront.problems.brought import BROUGHT
 from mtofront.problems.carriers import by_client
-from mtofront.problems.datafolder import get, is_here, prepared, required
+from mtofront.problems.datafolder import get, is_here, layout_of, prepared, required
 from mtofront.problems.sources import SOURCES, Source
-from mtofront.problems.unpack import unpack
+from mtofront.problems.unpack import digest_of_pages, unpack
 
-CONTENT = {"inner/a.csv": b"1,2\n" * 50_000, "inner/b.gz": gzip.compress(b"packed")}
+CONTENT = {
+    "inner/a.csv": b"1,2\n" * 50_000,
+    "inner/b.gz": gzip.compress(b"packed"),
+    "inner/text/two.html": b"two",
+    "inner/text/sub/one.html": b"one",
+}
 MEMBERS = {"a.csv.gz": "inner/a.csv", "b.gz": "inner/b.gz"}
 
 
@@ -58,9 +65,9 @@ def wheel() -> bytes:
     return buffer.getvalue()
 
 
-def deb() -> bytes:
+def deb(control: bytes = b"odd") -> bytes:
     """An ar archive as dpkg writes it; members of odd length are padded."""
-    parts = {"debian-binary": b"2.0\n", "control.tar.xz": b"odd", "data.tar.xz": tarball("xz")}
+    parts = {"debian-binary": b"2.0\n", "control.tar.xz": control, "data.tar.xz": tarball("xz")}
     whole = b"!<arch>\n"
     for name, content in parts.items():
         whole += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode()
@@ -113,12 +120,63 @@ def test_members_come_out_of_every_kind_of_archive_byte_for_byte(name: str, tmp_
     check_tiny(tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", CARRIERS)
+def test_a_folder_comes_out_as_one_archive_with_the_same_digest(name: str, tmp_path: Path) -> None:
+    carrier = tmp_path / name
+    carrier.write_bytes(CARRIERS[name]())
+    unpack(carrier, {"text.zip": "inner/text/", "b.gz": "inner/b.gz"}, tmp_path)
+    assert (tmp_path / "b.gz").read_bytes() == CONTENT["inner/b.gz"]
+    with zipfile.ZipFile(tmp_path / "text.zip") as archive:
+        found = {path: archive.read(path) for path in archive.namelist()}
+    assert found == {"two.html": b"two", "sub/one.html": b"one"}
+    assert digest_of_pages(tmp_path / "text.zip") == PAGES
+
+
+PAGES = hashlib.sha256(
+    b"".join(
+        hashlib.sha256(content).digest() + path + b"\n"
+        for path, content in ((b"sub/one.html", b"one"), (b"two.html", b"two"))
+    )
+).hexdigest()
+
+
+def of_pages(**changes: Any) -> Source:
+    """A source of which any version will do that holds the same pages."""
+    members = {"text.zip": "inner/text/"}
+    known = {"client": "apt-get", "package": "tinydata", "carrier": "tinydata_1_all.deb"}
+    return tiny(deb(), **{**known, "members": members, "pages": PAGES, **changes})
+
+
+def test_another_version_of_a_package_will_do_if_it_holds_the_same_pages(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = data.parent / "other.deb"
+    other.write_bytes(deb(b"another version"))
+    get(of_pages(), str(other), quiet)
+    assert digest_of_pages(data / "tiny" / "text.zip") == PAGES
+    with pytest.raises(
+        ProblemError, match=r"or hold the same pages; found(.|\n)*Nothing was taken"
+    ):
+        get(of_pages(name="tampered", pages="0" * 64), str(other), quiet)
+    with pytest.raises(ProblemError, match=r"must have sha256\n  \w+; found"):
+        get(of_pages(name="exact", pages=""), str(other), quiet)
+    program = data.parent / "apt-get"
+    program.write_text(f"#!/bin/sh\n/bin/cp {other} tinydata_2_all.deb\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(data.parent))
+    get(of_pages(name="newer"), None, quiet)
+    assert digest_of_pages(data / "newer" / "text.zip") == PAGES
+    assert sorted(path.name for path in data.iterdir()) == ["newer", "tiny"]
+
+
 def test_an_archive_without_the_member_or_of_no_known_kind_is_refused(tmp_path: Path) -> None:
     for name, make in CARRIERS.items():
         carrier = tmp_path / name
         carrier.write_bytes(make())
         with pytest.raises(ProblemError, match=r"must hold a file inner/c"):
             unpack(carrier, {"c": "inner/c"}, tmp_path / "out")
+        with pytest.raises(ProblemError, match=r"must hold files below inner/c/"):
+            unpack(carrier, {"c": "inner/c/"}, tmp_path / "out")
     carrier.write_bytes(b"!<arch>\n")
     with pytest.raises(ProblemError, match=r"must hold a data\.tar"):
         unpack(carrier, MEMBERS, tmp_path / "out")
@@ -350,9 +408,11 @@ def test_the_list_says_what_is_here(command: Command, data: Path) -> None:
     code, out, _ = command("data", "list")
     assert code == 0 and "fashion_mnist" in out and str(data) in out
     rows = json.loads(command("data", "list", "--json")[1])
-    assert {row["name"] for row in rows} == set(SOURCES)
+    assert {row["name"] for row in rows} == {*SOURCES, *BROUGHT}
     assert not any(row["here"] for row in rows)
-    assert all(len(row["sha256"]) == 64 and row["licence"] and row["citation"] for row in rows)
+    assert all(row["licence"] and row["citation"] for row in rows)
+    fetched = [row for row in rows if row["name"] in SOURCES]
+    assert all(len(row["sha256"]) == 64 for row in fetched)
     (data / "yeast").mkdir(parents=True)
     (data / "yeast" / "yeast.csv.gz").touch()
     here = {row["name"] for row in json.loads(command("data", "list", "--json")[1]) if row["here"]}
@@ -367,6 +427,25 @@ def test_where_prints_the_folder_alone_and_says_apart_what_is_missing(
     assert "mtofront data get census" in err
     code, _, err = command("data", "where", "sensus")
     assert code == 2 and "did you mean 'census'?" in err
+
+
+@pytest.mark.parametrize("name", sorted(BROUGHT))
+def test_a_set_to_be_brought_says_what_to_put_where_and_is_noticed(
+    name: str, command: Command, data: Path
+) -> None:
+    code, out, err = command("data", "where", name)
+    assert (code, out) == (0, f"{data / name}\n")
+    assert BROUGHT[name].contents in err and BROUGHT[name].origin in err
+    code, out, err = command("data", "get", name)
+    assert code == 2 and "cannot be fetched for you" in err and str(data / name) in err
+    for layout, needed in BROUGHT[name].layouts.items():
+        for member in needed:
+            assert layout_of(BROUGHT[name]) is None
+            (data / name / member).mkdir(parents=True)
+        assert layout_of(BROUGHT[name]) == layout
+        assert json.loads(command("data", "where", name, "--json")[1])["here"]
+        assert BROUGHT[name].citation in command("data", "get", name)[1]
+        shutil.rmtree(data / name)
 
 
 def test_a_relative_data_folder_is_refused(
@@ -392,17 +471,37 @@ def test_get_says_licence_and_citation_and_does_nothing_twice(
     assert len(server.ranges) == 2
 
 
-@pytest.mark.parametrize("name", ["multimnist", "multifashion", "census", "yeast", "movielens"])
-def test_plan_and_run_say_how_to_fetch_what_is_absent(
+def test_several_sets_are_fetched_at_once_but_from_one_address_only_one(
+    command: Command, data: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tiny", "other"):
+        monkeypatch.setitem(SOURCES, name, tiny(server.content, name=name))  # type: ignore[arg-type]
+    code, _, err = command("data", "get", "tiny", "other", "--from", server.url)
+    assert code == 2 and "--from is the address of one package file; found 2 names" in err
+    for name in ("tiny", "other"):
+        assert command("data", "get", name, "--from", server.url)[0] == 0
+    rows = command("data", "get", "tiny", "other", "--json")[1].splitlines()
+    assert [json.loads(row)["name"] for row in rows] == ["tiny", "other"]
+    with pytest.raises(ProblemError, match="get census yeast"):
+        required("census", "yeast")
+
+
+@pytest.mark.parametrize(
+    "name", ["multimnist", "multifashion", "census", "yeast", "movielens", "translation", *BROUGHT]
+)
+def test_plan_and_run_say_how_to_get_what_is_absent(
     name: str, command: Command, bowls: Path
 ) -> None:
+    expected = "fetch it once", "mtofront data get"
+    if name in BROUGHT:
+        expected = "cannot be fetched for you: put into", BROUGHT[name].origin
     text = bowls.read_text().replace("problem: quadratics", f"problem: {name}")
     bowls.write_text(text)
     for verb in ("plan", "run"):
         code, _, err = command(verb, str(bowls))
         assert code == 2 and "Traceback" not in err
         assert f"bowls.yaml:2: problem: {name} cannot be made" in err
-        assert "fetch it once" in err and "mtofront data get" in err
+        assert all(words in err for words in expected)
 
 
 @pytest.mark.skipif("MTOFRONT_NETWORK_TESTS" not in os.environ, reason="asks the real registries")

@@ -258,6 +258,7 @@ def test_each_lenet_has_the_layers_of_its_paper(name: str, weights: int) -> None
         ("census", {}),
         ("yeast", {}),
         ("movielens", {}),
+        ("translation", {"layers": 1, "width": 8, "heads": 2}),
     ],
 )
 def test_each_trains_in_a_pack_from_a_config(name: str, options: dict, bowls: Path) -> None:  # type: ignore[type-arg]

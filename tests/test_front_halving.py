@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 from test_ending import fragile, runs
+from test_ray_engine import VICTIMS, children, command_of, two_raylets, wait_for
 
 from mtofront.analysis import coverage, load
 from mtofront.sweep import Interrupted, RequestError, Tracker, load_config, plan, resume, run
@@ -23,7 +25,6 @@ from mtofront.sweep import train as training
 from mtofront.sweep.checkpoint import Checkpoints
 from mtofront.sweep.course import StepByStep
 from mtofront.sweep.decisions import Decision, read_decision
-from mtofront.sweep.folder import Folder
 from mtofront.sweep.train import train_pack
 from mtofront.sweep.trained import Trained, Waiting
 
@@ -70,7 +71,7 @@ def decisions(folder: Path | str) -> dict[str, Decision]:
     found = {}
     for path in sorted(Path(folder, "rungs").iterdir()):
         arm, _, epoch = path.stem.partition("-epoch-")
-        decision = read_decision(Folder(Path(folder)), arm, int(epoch))
+        decision = read_decision(Path(folder), arm, int(epoch))
         assert decision is not None
         found[path.name] = decision
     return found
@@ -386,5 +387,57 @@ def test_a_ray_sweep_killed_at_a_rung_goes_on_to_the_same_table(
     )
     assert done.returncode == 0, done.stderr
     assert all(path.read_bytes() == content for path, content in taken.items())
+    assert decisions("out") == decisions("expected")
+    pd.testing.assert_frame_equal(rows("out"), rows("expected"), check_exact=True)
+
+
+def kill_after_the_first_decision(process: subprocess.Popen[str], victim: str, family: int) -> None:
+    """Kill the first process of a kind, as soon as one arm has been cut."""
+    wait_for(lambda: any(Path("out").glob("rungs/*-epoch-00002.json")))
+    assert process.poll() is None
+    found = next((pid for pid in children(family) if VICTIMS[victim] in command_of(pid)), None)
+    assert found is not None
+    os.kill(found, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_a_worker_that_is_killed_between_rungs_changes_no_decision(
+    expected: Path, environment: dict[str, str]
+) -> None:
+    changes = ["resources.engine=ray", "resources.checkpoint_seconds=0"]
+    arguments = [part for change in changes for part in ("--set", change)]
+    driver = subprocess.Popen(
+        command("run", "halved.yaml", "--out", "out", *arguments),
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    kill_after_the_first_decision(driver, "worker", driver.pid)
+    _, errors = driver.communicate(timeout=TIMEOUT)
+    assert driver.returncode == 0, errors
+    assert decisions("out") == decisions("expected")
+    pd.testing.assert_frame_equal(rows("out"), rows("expected"), check_exact=True)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_a_raylet_that_is_killed_between_rungs_changes_no_decision(
+    expected: Path, environment: dict[str, str]
+) -> None:
+    env = {**environment, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with two_raylets(env) as (port, second):
+        address = ["--address", f"127.0.0.1:{port}", "--set", "resources.engine=ray"]
+        driver = subprocess.Popen(
+            command("run", "halved.yaml", "--out", "out", *address),
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        kill_after_the_first_decision(driver, "raylet", second.pid)
+        _, errors = driver.communicate(timeout=TIMEOUT)
+    assert driver.returncode == 0, errors
     assert decisions("out") == decisions("expected")
     pd.testing.assert_frame_equal(rows("out"), rows("expected"), check_exact=True)

@@ -200,8 +200,8 @@ def test_seeds_are_compared_apart_and_failed_runs_are_in_neither_list(tmp_path: 
     assert len(found.stopped) == 3 and specs[-1].id not in found.kept + found.stopped
     assert found.epochs_saved == sum(by_id[run].epochs - 1 for run in found.stopped)
     write_decision(Folder(tmp_path), found)
-    assert read_decision(Folder(tmp_path), "linear", 1) == found
-    assert read_decision(Folder(tmp_path), "linear", 2) is None
+    assert read_decision(tmp_path, "linear", 1) == found
+    assert read_decision(tmp_path, "linear", 2) is None
 
 
 def test_a_damaged_decision_is_never_taken_for_one(tmp_path: Path) -> None:
@@ -215,4 +215,4 @@ def test_a_damaged_decision_is_never_taken_for_one(tmp_path: Path) -> None:
     for text in ("", whole[:-20], "[]", json.dumps({**values, "arm": "x"}), json.dumps(swapped)):
         path.write_text(text)
         with pytest.raises(DecisionError, match="decision"):
-            read_decision(folder, "linear", 1)
+            read_decision(folder.root, "linear", 1)

@@ -54,7 +54,7 @@ def test_the_wheel_holds_every_module_config_and_template(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     expected = {f"mtofront/{path.name}" for path in (ROOT / "mtofront").glob("*.py")}
     for folder in FOLDERS:
-        for pattern in ("*.py", "*.yaml", "*.j2"):
+        for pattern in ("*.py", "*.yaml", "*.j2", "*.css", "*.js"):
             expected |= {f"mtofront/{folder}/{p.name}" for p in (ROOT / folder).glob(pattern)}
     assert expected | {"mtofront/py.typed"} <= inside
     tops = {name.split("/")[0] for name in inside}

@@ -51,10 +51,19 @@ def sorted_frame(folder: Path) -> pd.DataFrame:
     return frame.sort_values(list(frame.columns)).reset_index(drop=True)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the sweep as this process trains it."""
+    home = tmp_path_factory.mktemp("trained")
+    (home / "digits.yaml").write_text(DIGITS)
+    config = load_config(home / "digits.yaml", ["resources.engine=inline"])
+    return run(config, home / "expected").folder
+
+
 @pytest.fixture
-def digits(workdir: Path) -> Path:
+def digits(trained: Path, workdir: Path) -> Path:
     (workdir / "digits.yaml").write_text(DIGITS)
-    run(load_config("digits.yaml", ["resources.engine=inline"]), "expected")
+    (workdir / "expected").symlink_to(trained)
     return workdir
 
 
@@ -120,6 +129,30 @@ def test_nothing_is_lost_or_done_twice_when_a_process_is_killed(digits: Path, vi
         timeout=TIMEOUT,
     )
     pd.testing.assert_frame_equal(sorted_frame(Path("out")), sorted_frame(Path("expected")))
+
+
+def test_a_killed_driver_is_followed_on_another_machine_by_the_storage_alone(digits: Path) -> None:
+    uri = f"file://{digits}/store"
+    driver = subprocess.Popen(
+        mtofront("run", "digits.yaml", "--out", "out", "--set", f"resources.storage={uri}"),
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(lambda: any(Path("store").glob("records/*.parquet")))
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait(timeout=TIMEOUT)
+    there = {p: p.stat().st_mtime_ns for p in Path("store/records").glob("*.parquet")}
+    done = subprocess.run(
+        mtofront("resume", "elsewhere", "--from", uri),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in there} == there
+    pd.testing.assert_frame_equal(sorted_frame(Path("elsewhere")), sorted_frame(Path("expected")))
 
 
 def free_port() -> int:
@@ -211,7 +244,8 @@ def test_a_sweep_on_two_raylets_outlives_one_of_them(digits: Path) -> None:
 
 
 def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(digits: Path) -> None:
-    changes = ["budget.epochs=40", "budget.evaluations=20", "resources.checkpoint_seconds=0"]
+    changes = ["seeds=1", "budget.epochs=40", "budget.evaluations=20"]
+    changes += ["resources.checkpoint_seconds=0"]
     settings = [part for change in changes for part in ("--set", change)]
     driver = subprocess.Popen(
         mtofront("run", "digits.yaml", "--out", "out", *settings),
@@ -234,14 +268,15 @@ def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(digits: Path) -> None:
         mtofront("resume", "out"), env=environment(), capture_output=True, timeout=TIMEOUT
     )
     assert again.returncode == 0, again.stderr
-    assert load("out")["run"].nunique() == 32
+    assert load("out")["run"].nunique() == 16
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert not list(Path("out").glob("checkpoints/*"))
 
 
 def test_ctrl_c_stops_cleanly_and_resume_goes_on(digits: Path) -> None:
+    longer = ("--set", "budget.epochs=50")
     driver = subprocess.Popen(
-        mtofront("run", "digits.yaml", "--out", "out", "--set", "budget.epochs=50"),
+        mtofront("run", "digits.yaml", "--out", "out", "--set", "seeds=1", *longer),
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -262,4 +297,4 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(digits: Path) -> None:
         timeout=TIMEOUT,
     )
     assert done.returncode == 0, done.stderr
-    assert load("out")["run"].nunique() == 32
+    assert load("out")["run"].nunique() == 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mtofront import __version__
 from mtofront.analysis import RecordsWarning, load
 from mtofront.sweep import (
     Folder,
@@ -245,6 +247,33 @@ def test_a_folder_of_another_format_is_refused_untouched(bowls: Path, found: int
         with pytest.raises(RequestError, match=rf"format {FORMAT}; found format {found}.*7\.8\.9"):
             request()
     assert {p: p.stat().st_mtime_ns for p in Path("out").rglob("*")} == before
+
+
+def test_a_folder_that_an_older_version_left_goes_on_without_its_checkpoints(bowls: Path) -> None:
+    """Records of one format are good whoever wrote them; half-trained packs say that they begin."""
+    run(load_config(bowls), "whole")
+
+    def stop(tracker: Tracker) -> None:
+        training = [news for news in tracker.latest.values() if not news.done]
+        if tracker.done >= 25 and training and training[0].epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        run(load_config(bowls, ["resources.checkpoint_seconds=0"]), "old", listen=stop)
+    path = Path("old/manifest.json")
+    manifest = json.loads(path.read_text())
+    manifest["versions"]["mtofront"] = "0.0.1"
+    path.write_text(json.dumps(manifest))
+    (checkpoint,) = Path("old/checkpoints").iterdir()
+    body = checkpoint.read_bytes()[:-32].replace(__version__.encode(), b"0.0.1", 1)
+    checkpoint.write_bytes(body + hashlib.sha256(body).digest())
+    kept = {p: p.stat().st_mtime_ns for p in Path("old/records").iterdir()}
+    outcome = resume("old")
+    assert len(outcome.notices) == 1
+    assert "is of version of mtofront 0.0.1" in outcome.notices[0]
+    assert "its runs start from the beginning" in outcome.notices[0]
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    pd.testing.assert_frame_equal(sorted_frame(Path("old")), sorted_frame(Path("whole")))
 
 
 def test_any_damage_to_a_records_file_makes_it_missing_to_all_who_read_it(bowls: Path) -> None:

@@ -1,0 +1,166 @@
+"""One seed's baseline: its front, the same without one weight, and where any run stands there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .distance import behind, interpolated, signed_distance
+from .front import is_nondominated
+from .selection import Runs
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+LARGEST_SHARE = 0.75
+"""A weight fills the gap between others if none of them is nearer to it than this share says."""
+
+REACH = 2.0
+"""Gaps are bridged up to so many times the widest that a weight of the baseline has filled."""
+
+
+@dataclass(frozen=True)
+class Attained:
+    """What one seed's baseline runs attain, in normalised units.
+
+    baseline: its runs. members: (m,) indices of those that are non-dominated on the selection
+    split. without: for each weight, the members among the other weights' runs. reach: how wide a
+    gap in this front is taken as one between weights, see `attained`. inner: the weights that
+    others surround, so that leaving one out opens a gap and does not shorten the front. surrounded:
+    whether there are such; with many tasks and few weights there may be none, and inner is all.
+    """
+
+    baseline: Runs
+    members: Indices
+    without: dict[str, Indices]
+    reach: float
+    inner: frozenset[str]
+    surrounded: bool
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one run stands against a baseline without the weight nearest to it.
+
+    select: its signed distance on the selection split. out: the weight left out, None if none was.
+    near: the inner weight that is nearest. spread: how wide the gap is there, see `distance.Place`.
+    """
+
+    select: float
+    out: str | None
+    near: str | None
+    spread: float
+
+
+def attained(baseline: Runs) -> Attained:
+    """Return the front of one seed's baseline, from at least one finished run.
+
+    Between the points of the front lie others that further weights would attain, unless it is
+    concave there: then no weight fills the hole, however fine the grid. The two are told apart by
+    leaving each weight out in turn. One that then lies well inside the gap (`LARGEST_SHARE`) proves
+    that gaps of this width are filled; `reach` is `REACH` times the widest one proven. At the rim
+    of a concave part weights crowd, and prove only short gaps.
+    """
+    members = np.flatnonzero(is_nondominated(baseline.select))
+    without = {name: _without(baseline, name) for name in sorted(set(baseline.group))}
+    reach, inner = 0.0, set()
+    for run in members:
+        weight = baseline.group[run]
+        rest = without[weight]
+        if len(rest) < 2:
+            continue
+        place = interpolated(baseline.select[run], baseline.select[rest])
+        if place.inside:
+            inner.add(weight)
+            if place.shares.max() <= LARGEST_SHARE:
+                reach = max(reach, REACH * place.reach)
+    several = {weight for weight, rest in without.items() if len(rest)}
+    return Attained(baseline, members, without, reach, frozenset(inner or several), bool(inner))
+
+
+def standing(run: Floats, front: Attained, weight: str | None = None) -> Standing:
+    """Return where a run with losses (T,) on the selection split stands.
+
+    weight: what to leave out; by default the weight of the front's member nearest to where the run
+    meets the front. It stays in if it is no inner one, or if the others do not surround the run:
+    beyond the end of a front no gap opens.
+    """
+    out = _nearest(run[None, :], front, front.members)[0] if weight is None else weight
+    select = front.baseline.select
+    if out in front.inner:
+        rest = select[front.without[out]]
+        if not front.surrounded or interpolated(run, rest).inside:
+            place = interpolated(run, rest, front.reach)
+            return Standing(place.distance, out, out, place.spread)
+    place = interpolated(run, select[front.members], front.reach)
+    inner = front.members[np.isin(front.baseline.group[front.members], list(front.inner))]
+    near = _nearest(run[None, :], front, inner)[0] if len(inner) else None
+    return Standing(place.distance, None, near, place.spread)
+
+
+def reported(run: Floats, front: Attained, out: str | None) -> float:
+    """Return the signed distance of losses (T,) on the reporting split, to the same front there.
+
+    out: the weight that was left out on the selection split, None for none.
+    """
+    members = front.members if out is None else front.without[out]
+    return interpolated(run, front.baseline.report[members], front.reach).distance
+
+
+def furthest(runs: Floats, front: Attained, count: int) -> list[tuple[int, Standing]]:
+    """Return the runs that stand furthest beyond the front on the selection split, best first.
+
+    runs: (n, T). At most `count` pairs of index and standing. A run is looked at closely only if
+    its distance to single members, which is never smaller, could still bring it in.
+    """
+    bounds = _bounds(runs, front)
+    found: list[tuple[int, Standing]] = []
+    for index in np.argsort(-bounds, kind="stable"):
+        if len(found) >= count and found[count - 1][1].select >= bounds[index]:
+            break
+        found.append((int(index), standing(runs[index], front)))
+        found.sort(key=lambda pair: -pair[1].select)
+    return found[:count]
+
+
+def held_out(front: Attained) -> dict[str, tuple[Standing, float]]:
+    """Return the placebo: each inner weight's best run against the front of the other weights.
+
+    Weight -> its standing on the selection split and its signed distance on the reporting split.
+    """
+    own = front.baseline
+    placebo = {}
+    for weight in sorted(front.inner):
+        runs = np.flatnonzero(own.group == weight)
+        seen = [(standing(own.select[run], front, weight), run) for run in runs]
+        seen = [pair for pair in seen if pair[0].out is not None]
+        if seen:
+            best, run = max(seen, key=lambda pair: pair[0].select)
+            placebo[weight] = best, reported(own.report[run], front, weight)
+    return placebo
+
+
+def _bounds(runs: Floats, front: Attained) -> Floats:
+    """No less than the distance in each run's standing, (n,)."""
+    select = front.baseline.select
+    bounds = signed_distance(runs, select[front.members])
+    nearest = np.array(_nearest(runs, front, front.members), dtype=object)
+    for weight in front.inner.intersection(nearest):
+        mine = nearest == weight
+        bounds[mine] = signed_distance(runs[mine], select[front.without[weight]])
+    return bounds
+
+
+def _nearest(runs: Floats, front: Attained, members: Indices) -> list[str]:
+    """For each run (n, T) the weight of the member nearest to where the run meets the front."""
+    away = front.baseline.select[members][None, :, :] - runs[:, None, :]
+    met = behind(away).min(axis=1)
+    nearest = np.abs(away - met[:, None, None]).max(axis=2).argmin(axis=1)
+    return list(front.baseline.group[members[nearest]])
+
+
+def _without(baseline: Runs, weight: str) -> Indices:
+    rest = np.flatnonzero(baseline.group != weight)
+    return rest[is_nondominated(baseline.select[rest])] if len(rest) else rest

@@ -1,0 +1,97 @@
+"""What a budget buys: the front that the first k runs of an arm attain, in runs and in passes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .front import hypervolume, is_nondominated
+from .normalisation import Normalisation
+from .selection import Runs
+
+Floats = NDArray[np.float64]
+
+COLUMNS = ("arm", "runs", "backward_passes", "hypervolume", "low", "high")
+ORDERS = 20
+"""Random orders of an arm's runs, for each seed."""
+POINTS = 12
+"""Budgets on a curve at most, even on a logarithmic scale."""
+MOST_TASKS = 5
+"""With more tasks the many hypervolumes of a curve take too long, and there is none."""
+
+
+def budget_curves(
+    runs: Runs, table: pd.DataFrame, unit: Normalisation, baseline: str
+) -> pd.DataFrame:
+    """Return the expected hypervolume of k random runs a seed, over that of the whole baseline.
+
+    table: one row a run, diverged ones too, with `backward_passes`. One row an arm and budget.
+    runs: k, a seed. backward_passes: their mean cost, NaN where it is unknown; runs of a pack have
+    no seconds of their own. hypervolume: of the k runs that are non-dominated on the selection
+    split, on the reporting split, a share of the same seed's whole baseline; the mean over seeds
+    and `ORDERS` random orders. low, high: the central half of seeds and orders together. Diverged
+    runs are drawn too and attain nothing.
+
+    No rows for more than `MOST_TASKS` tasks, or where the baseline attains no volume.
+    """
+    if len(runs.tasks) > MOST_TASKS:
+        return pd.DataFrame(columns=list(COLUMNS))
+    scaled = runs.normalised(unit)
+    rows: list[dict[str, object]] = []
+    for arm in table["arm"].unique():
+        shares = [
+            _curves(scaled, table, arm, seed, unit.reference, baseline)
+            for seed in np.unique(scaled.seed[scaled.arm == baseline])
+        ]
+        rows += _rows(str(arm), [one for one in shares if one is not None], table)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _curves(
+    scaled: Runs, table: pd.DataFrame, arm: str, seed: int, reference: float, baseline: str
+) -> dict[int, Floats] | None:
+    """k -> (ORDERS,) shares of one seed's whole baseline; None where there is nothing to share."""
+    base = scaled.where((scaled.arm == baseline) & (scaled.seed == seed))
+    own = scaled.where((scaled.arm == arm) & (scaled.seed == seed))
+    total = int(((table["arm"] == arm) & (table["seed"] == seed)).sum())
+    whole = hypervolume(base.report[is_nondominated(base.select)], reference)
+    if not total or whole <= 0:
+        return None
+    draws = np.random.default_rng([zlib.crc32(arm.encode()), int(seed)])
+    found: dict[int, list[float]] = {k: [] for k in _budgets(total)}
+    for _ in range(ORDERS):
+        order = draws.permutation(total)
+        for k in found:
+            first = order[:k]
+            first = first[first < len(own.run)]  # the places after the finished runs diverged
+            best = is_nondominated(own.select[first])
+            found[k].append(hypervolume(own.report[first][best], reference) / whole)
+    return {k: np.array(values) for k, values in found.items()}
+
+
+def _budgets(total: int) -> list[int]:
+    return sorted({int(k) for k in np.geomspace(1, total, min(total, POINTS)).round()})
+
+
+def _rows(
+    arm: str, shares: list[dict[int, Floats]], table: pd.DataFrame
+) -> Iterator[dict[str, object]]:
+    """One row a budget that every seed has."""
+    own = table[table["arm"] == arm]
+    passes = float(own["backward_passes"].mean(skipna=False))
+    common = set.intersection(*(set(one) for one in shares)) if shares else set()
+    for k in sorted(common):
+        values = np.concatenate([one[k] for one in shares])
+        low, high = np.quantile(values, [0.25, 0.75])
+        yield {
+            "arm": arm,
+            "runs": k,
+            "backward_passes": k * passes,
+            "hypervolume": float(values.mean()),
+            "low": float(low),
+            "high": float(high),
+        }

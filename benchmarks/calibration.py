@@ -1,0 +1,221 @@
+"""How often the verdict cries wolf, how often its intervals hold the truth, what it can see.
+
+    python benchmarks/calibration.py alarms     # arms without any difference: false beats and worse
+    python benchmarks/calibration.py coverage   # arms with a known gain: intervals that hold it
+    python benchmarks/calibration.py power      # the smallest gain that is found in 80 %
+    python benchmarks/calibration.py real       # MultiDigits, scalarization against scalarization
+    python benchmarks/calibration.py size       # 1,000,000 records: seconds and memory
+
+Tables are printed in Markdown; docs/calibration.md keeps them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from simulated import KINDS, SHAPES, Answer, Cell, experiment
+
+from mtofront.analysis import Settings, judge, load
+from mtofront.sweep import load_config, run
+
+NOISES = (0.003, 0.01, 0.03, 0.06)
+SEEDS = (3, 5, 10)
+GAINS = (0.0, 0.02, 0.05, 0.1)
+STEPS = (0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24)
+
+
+def answers(cells: Sequence[Cell], repeats: int) -> list[tuple[Cell, Answer]]:
+    """Each experiment so many times, in all processes; equal calls give equal answers."""
+    jobs = [(cell, k, repeat) for k, cell in enumerate(cells) for repeat in range(repeats)]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        return list(zip((job[0] for job in jobs), pool.map(_one, jobs, chunksize=8), strict=True))
+
+
+def _one(job: tuple[Cell, int, int]) -> Answer:
+    return experiment(job[0], np.random.default_rng([7, job[1], job[2]]))
+
+
+def share(found: int, total: int) -> str:
+    """A share with its Clopper-Pearson interval of 95 %."""
+    low, high = stats.binomtest(found, total).proportion_ci(0.95, "exact")
+    return f"{found / total:.1%} ({low:.1%} to {high:.1%})"
+
+
+def table(
+    title: str, rows: Iterable[tuple[Cell, Answer]], by: str, seen: Sequence[str],
+    counts: Callable[[Answer, str], bool],
+) -> None:  # fmt: skip
+    """Print shares of answers, grouped by one field of the experiments, and over all."""
+    rows = list(rows)
+    groups = sorted({getattr(cell, by) for cell, _ in rows}, key=str)
+    print(f"\n| {title} | experiments | {' | '.join(seen)} |")
+    print(f"|---|---|{'---|' * len(seen)}")
+    for group in (*groups, "all"):
+        mine = [a for cell, a in rows if group == "all" or getattr(cell, by) == group]
+        shares = [share(sum(counts(a, word) for a in mine), len(mine)) for word in seen]
+        print(f"| {group} | {len(mine)} | {' | '.join(shares)} |", flush=True)
+
+
+def alarms(repeats: int) -> None:
+    """Arms of the baseline's own quality."""
+    cells = [Cell(*each) for each in itertools.product((2, 3), SHAPES, KINDS, NOISES, SEEDS)]
+    found = answers(cells, repeats)
+    for by in ("tasks", "shape", "kind", "noise", "seeds"):
+        table(by, found, by, ("beats", "worse", "matches"), lambda a, word: a.verdict == word)
+
+
+def coverage(repeats: int) -> None:
+    """Arms that are better in every task by a known gain."""
+    cells = [
+        Cell(tasks, shape, kind, noise, seeds, gain)
+        for tasks, shape, kind, noise, seeds, gain in itertools.product(
+            (2, 3), SHAPES, KINDS, NOISES, SEEDS, GAINS
+        )
+    ]
+    found = answers(cells, repeats)
+    for by in ("tasks", "shape", "kind", "noise", "seeds", "gain"):
+        table(by, found, by, ("held",), lambda a, _: a.low <= a.truth <= a.high)
+
+
+def power(repeats: int) -> None:
+    """The smallest gain that is called in 80 % of experiments, by seeds and noise."""
+    for tasks in (2, 3):
+        print(f"\n| T = {tasks}, noise | {' | '.join(f'{seeds} seeds' for seeds in SEEDS)} |")
+        print(f"|---|{'---|' * len(SEEDS)}")
+        for noise in NOISES:
+            least = [_least(tasks, noise, seeds, repeats) for seeds in SEEDS]
+            print(f"| {noise} | {' | '.join(least)} |", flush=True)
+
+
+def _least(tasks: int, noise: float, seeds: int, repeats: int) -> str:
+    for gain in STEPS:
+        cells = [
+            Cell(tasks, shape, kind, noise, seeds, gain)
+            for shape, kind in itertools.product(SHAPES, ("settled", "spread"))
+        ]
+        found = answers(cells, max(1, repeats // len(cells)))
+        # A gain below the equivalence may be found real and still be called a match.
+        if np.mean([a.low > 0 for _, a in found]) >= 0.8:
+            return f"{gain:g}"
+    return f"> {STEPS[-1]:g}"
+
+
+POOL: dict[str, object] = {
+    "name": "pool",
+    "problem": "multidigits",
+    "budget": {"epochs": 20, "batch_size": 128, "evaluations": 20},
+    "optimizer": {"name": "adam", "lr": [3e-3, 1e-2, 3e-2]},
+    "seeds": 20,
+    "arms": {
+        "scalarization": {
+            "method": "linear", "weights": {"grid": "log_odds", "points": 30, "low": 0.02},
+        },
+    },
+    "resources": {"pack": 64},
+}  # fmt: skip
+
+
+def real(repeats: int, keep: Path | None) -> None:
+    """Scalarization against itself: weights and seeds of a big sweep dealt out at random."""
+    import yaml
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "pool.yaml"
+        path.write_text(yaml.safe_dump(POOL))
+        frame = load(run(load_config(path), folder / "pool").folder)
+    weights = np.sort(frame["w_left"].unique())
+    for kind in ("half of the weights", "five neighbours"):
+        words = []
+        for repeat in range(repeats):
+            random = np.random.default_rng([11, repeat])
+            words.append(_dealt(frame, weights, kind, random))
+        found = pd.Series(words)
+        shares = [share(int((found == word).sum()), repeats) for word in ("beats", "worse")]
+        print(f"| {kind} | {repeats} | {' | '.join(shares)} | {(found == 'matches').mean():.0%} |")
+
+
+def _dealt(frame: pd.DataFrame, weights: np.ndarray, kind: str, random: np.random.Generator) -> str:
+    """One experiment: five seeds, half of the weights the baseline, of the others the arm."""
+    if kind == "half of the weights":
+        arm = random.permutation(weights)[: len(weights) // 2]
+        rest = np.setdiff1d(weights, arm)
+    else:
+        start = random.integers(len(weights) - 5)
+        arm = weights[start : start + 5]
+        rest = np.setdiff1d(weights, arm)[:: 2 if random.random() < 0.5 else 1]
+    seeds = random.choice(frame["seed"].unique(), 5, replace=False)
+    own = frame[frame["seed"].isin(seeds) & frame["w_left"].isin([*arm, *rest])]
+    named = own.assign(arm=np.where(own["w_left"].isin(arm), "arm", "scalarization"))
+    return str(judge(named, Settings(equivalence=0.05)).rows["verdict"].iloc[0])
+
+
+def size() -> None:
+    """A million records, loaded from Parquet and compared."""
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from tables import Run, write_folder
+
+    random = np.random.default_rng(0)
+    runs = []
+    for seed in range(10):
+        for arm in ("scalarization", *"abcdefg"):
+            for k in range(300):
+                t = (k % 100) / 99
+                centre = np.array([t * t, (1 - t) ** 2])
+                steps = tuple(
+                    (10 * e, v, v)
+                    for e in range(1, 5)
+                    for v in [centre + random.normal(0, 0.02, 2)]
+                )
+                weights = (1 - t, t) if arm == "scalarization" else None
+                runs.append(Run(f"{arm}{seed}-{k}", arm, seed, steps, weights))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = write_folder(Path(scratch) / "out", runs)
+        begin = time.perf_counter()
+        frame = load(folder)
+        loaded = time.perf_counter() - begin
+        judge(frame)
+    seconds = time.perf_counter() - begin
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"{len(frame):,} records of {len(runs):,} runs: loaded in {loaded:.1f} s, loaded and "
+        f"analysed in {seconds:.1f} s, peak {memory:.1f} GiB"
+    )
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("alarms", "coverage", "power", "real", "size"))
+    parser.add_argument("--repeats", type=int, help="experiments a cell; of `real`, in all")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the sweep of `real` here")
+    given = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if given.what == "size":
+        size()
+    elif given.what == "real":
+        real(given.repeats or 200, given.keep)
+    else:
+        defaults = {"alarms": 5, "coverage": 2, "power": 80}
+        chosen = {"alarms": alarms, "coverage": coverage, "power": power}[given.what]
+        chosen(given.repeats or defaults[given.what])
+
+
+if __name__ == "__main__":
+    main()

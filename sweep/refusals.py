@@ -1,0 +1,85 @@
+"""What a folder or a storage may not hold if an experiment is to begin or go on there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .config import Config, validated
+from .document import read_document
+from .errors import RequestError
+from .folder import Folder, read_manifest
+from .layout import CONFIG, MANIFEST, OWNER
+from .planning import Plan
+from .rounds import first_rounds
+from .stored_path import PROBE, Location
+
+OWN_FILES = frozenset({"lock", CONFIG, OWNER})
+"""What a start that was cut off may leave in a folder or storage before its manifest."""
+
+
+def check_same(folder: Folder, config: Config) -> None:
+    """Refuse another storage than the one with which the sweep in the folder began."""
+    if not (folder.manifest.exists() and folder.config.exists()):
+        return
+    found = validated(read_document(folder.config)).resources.storage
+    if found != config.resources.storage:
+        raise RequestError(
+            f"{folder.root}: this sweep has resources.storage: {found or 'none'}; found "
+            f"{config.resources.storage or 'none'}. If its storage was moved, go on with: mtofront "
+            f"resume {folder.root} --from URI"
+        )
+
+
+def check_place(place: Location, planned: Plan) -> None:
+    """Refuse a folder or storage that holds anything but this experiment."""
+    if not (place / MANIFEST).exists():
+        check_foreign(place)
+        return
+    known, sizes = _experiment(read_manifest(place))
+    asked = {arm: list(rounds.sizes) for arm, rounds in planned.rounds.items()}
+    if known != set(planned.runs) or asked != sizes:
+        raise RequestError(
+            f"{place}: this {_kind(place)} holds another experiment ({len(known)} runs, "
+            f"{len(known & set(planned.runs))} of them among the {len(planned.runs)} asked "
+            f"for); choose another {_option(place)}, or remove the {_kind(place)} if its results "
+            "are not needed"
+        )
+
+
+def check_alike(folder: Folder) -> None:
+    """Refuse a folder and a storage that hold different experiments."""
+    found = [
+        _experiment(read_manifest(place)) for place in folder.places if (place / MANIFEST).exists()
+    ]
+    if any(one != found[0] for one in found):
+        raise RequestError(
+            f"{folder.root}: this folder and the storage {folder.storage} hold different "
+            "experiments; choose another folder, or another storage"
+        )
+
+
+def _experiment(manifest: Mapping[str, Any]) -> tuple[set[str], dict[str, list[int]]]:
+    """What was to be trained from the beginning: runs, and sizes of the rounds of searches."""
+    sizes = {arm: one["sizes"] for arm, one in manifest.get("searches", {}).items()}
+    return first_rounds(manifest), sizes
+
+
+def check_foreign(place: Location) -> None:
+    """Refuse a folder or storage that holds what no sweep leaves there."""
+    names = {entry.name for entry in place.glob("*")} - OWN_FILES
+    foreign = sorted(name for name in names if not name.startswith(PROBE))
+    if foreign:
+        raise RequestError(
+            f"{place}: this {_kind(place)} holds something that is no sweep ({foreign[0]}); "
+            f"choose an empty or new one with {_option(place)}"
+        )
+
+
+def _kind(place: Location) -> str:
+    return "folder" if isinstance(place, Path) else "storage"
+
+
+def _option(place: Location) -> str:
+    return "--out" if isinstance(place, Path) else "resources.storage"
