@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .distance import behind, interpolated, signed_distance
+from .distance import Place, behind, interpolated, signed_distance
 from .front import is_nondominated
 from .selection import Runs
 
@@ -15,9 +16,13 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 LARGEST_SHARE = 0.75
-"""A weight fills the gap between others if none of them is nearer to it than this share says."""
+"""A weight fills the gap between others if none of them is nearer to it than this share says; of
+those, the ones count that have a fair part of the rest."""
 
-REACH = 2.0
+DENT = 0.1
+"""And if it does not lie behind the others' means by more than this part of the gap's width."""
+
+REACH = 1.5
 """Gaps are bridged up to so many times the widest that a weight of the baseline has filled."""
 
 
@@ -54,14 +59,22 @@ class Standing:
     spread: float
 
 
+def fronts_of(baselines: Mapping[int, Runs]) -> dict[int, Attained]:
+    """Return the front of each seed's baseline, all with the median reach: gaps are the grid's."""
+    fronts = {seed: attained(runs) for seed, runs in baselines.items()}
+    reach = float(np.median([front.reach for front in fronts.values()]))
+    return {seed: replace(front, reach=reach) for seed, front in fronts.items()}
+
+
 def attained(baseline: Runs) -> Attained:
     """Return the front of one seed's baseline, from at least one finished run.
 
     Between the points of the front lie others that further weights would attain, unless it is
     concave there: then no weight fills the hole, however fine the grid. The two are told apart by
-    leaving each weight out in turn. One that then lies well inside the gap (`LARGEST_SHARE`) proves
-    that gaps of this width are filled; `reach` is `REACH` times the widest one proven. At the rim
-    of a concave part weights crowd, and prove only short gaps.
+    leaving each weight out in turn. One that then lies well inside the gap (`LARGEST_SHARE`), and
+    on or below what lies between the others (`DENT`), proves that gaps of this width are filled;
+    `reach` is `REACH` times the widest one proven. At the rim of a concave part weights crowd, and
+    prove only short gaps.
     """
     members = np.flatnonzero(is_nondominated(baseline.select))
     without = {name: _without(baseline, name) for name in sorted(set(baseline.group))}
@@ -74,10 +87,18 @@ def attained(baseline: Runs) -> Attained:
         place = interpolated(baseline.select[run], baseline.select[rest])
         if place.inside:
             inner.add(weight)
-            if place.shares.max() <= LARGEST_SHARE:
-                reach = max(reach, REACH * place.reach)
+            reach = max(reach, REACH * _filled(place))
     several = {weight for weight, rest in without.items() if len(rest)}
     return Attained(baseline, members, without, reach, frozenset(inner or several), bool(inner))
+
+
+def _filled(place: Place) -> float:
+    """How wide a gap a held-out weight has filled, 0 for none."""
+    if place.shares.max() > LARGEST_SHARE:
+        return 0.0
+    fair = (1 - LARGEST_SHARE) / (len(place.shares[place.shares > 0]) - 1)
+    width = float(place.apart[place.shares >= fair].max())
+    return width if place.distance >= -DENT * width else 0.0
 
 
 def standing(run: Floats, front: Attained, weight: str | None = None) -> Standing:

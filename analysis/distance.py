@@ -16,12 +16,15 @@ Floats = NDArray[np.float64]
 TRADE_OFF = 0.05
 """What a loss in all other tasks together weighs against the task that is ahead; see `behind`."""
 
-PAIRS = 64
+PAIRS = 256
 """Up to so many points of two tasks the chords are tried all at once; a program solves the rest."""
 
 
 SHORTER = 1e-6
 """Between equals the members that lie nearer together are taken."""
+
+
+WIDEST = 1e4
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,14 @@ class Place:
     distance: signed, see `signed_distance`. inside: whether the front surrounds the point, so that
     it lies between T or fewer of its members and beyond none of its ends. spread: how far apart
     these members are, the weighted mean of their squared distances to the point between them.
-    reach: the largest difference in a task between that point and one of them. shares: (m,) the
-    weight of each member, >= 0, sum 1.
+    apart: (m,) the largest difference in a task between that point and each member. shares: (m,)
+    the weight of each member, >= 0, sum 1.
     """
 
     distance: float
     inside: bool
     spread: float
-    reach: float
+    apart: Floats
     shares: Floats
 
 
@@ -112,13 +115,13 @@ def interpolated(point: Floats, members: Floats, reach: float = np.inf) -> Place
 def _place(away: Floats, shares: Floats) -> Place:
     between = shares @ away
     used = shares > 1e-9
-    apart = away[used] - between
+    apart = away - between
     level = np.ptp(between) <= 1e-7 * max(1.0, float(np.abs(away[used]).max()))
     return Place(
         distance=float(behind(between)),
         inside=bool(level and used.sum() > 1),
-        spread=float(shares[used] @ (apart**2).sum(axis=1)),
-        reach=float(np.abs(apart).max()),
+        spread=float(shares[used] @ (apart[used] ** 2).sum(axis=1)),
+        apart=np.abs(apart).max(axis=1),
         shares=shares,
     )
 
@@ -140,18 +143,32 @@ def _on_chords(away: Floats) -> Floats:
 
 
 def _by_program(away: Floats) -> Floats:
-    """Shares (m,) of the best weighted mean of the members (m, T), by a linear program."""
+    """Shares (m,) of the best weighted mean of the members (m, T), by a linear program.
+
+    Members `WIDEST` times as far as the usual one are dropped before: their share would be
+    below the solver's accuracy, and their size would cost it its digits.
+    """
+    nearest = float(behind(away).min())
+    far = np.abs(away - nearest).max(axis=1)
+    scale = max(float(np.median(far)), 1e-12)
+    kept = np.flatnonzero(far <= WIDEST * scale)
+    shares = np.zeros(len(away))
+    shares[kept] = _solved((away[kept] - nearest) / scale, far[kept] / scale)
+    return shares
+
+
+def _solved(away: Floats, far: Floats) -> Floats:
+    """Shares (m,) of the least `behind`, members that lie far away a little dearer."""
     count, tasks = away.shape
-    far = np.abs(away - behind(away).min()).max(axis=1)
     cost = np.append(TRADE_OFF * away.sum(axis=1) + SHORTER * far, 1.0)
     below: Any = np.hstack([away.T, -np.ones((tasks, 1))])
     whole = np.append(np.ones(count), 0.0)[None, :]
     bounds = [(0.0, None)] * count + [(None, None)]
-    found = optimize.linprog(
-        cost, A_ub=below, b_ub=np.zeros(tasks), A_eq=whole, b_eq=[1.0], bounds=bounds
-    )
-    if found.x is None:
-        raise ArithmeticError(f"the place of a point on a front was not found: {found.message}")
-    shares: Floats = np.clip(found.x[:-1], 0.0, None)
-    shares /= shares.sum()
-    return shares
+    equations = {"A_ub": below, "b_ub": np.zeros(tasks), "A_eq": whole, "b_eq": [1.0]}
+    for method in ("highs-ds", "highs-ipm"):
+        found = optimize.linprog(cost, **equations, bounds=bounds, method=method)
+        if found.x is not None:
+            shares: Floats = np.clip(found.x[:-1], 0.0, None)
+            shares /= shares.sum()
+            return shares
+    raise ArithmeticError(f"the place of a point on a front was not found: {found.message}")

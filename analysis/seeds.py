@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .attained import Attained, attained
+from .attained import Attained, fronts_of
 from .front import hypervolume, is_nondominated
 from .margin import Margin, baseline_of, measure
 from .normalisation import Normalisation
@@ -36,10 +36,11 @@ def compare_seeds(
     scaled = runs.normalised(unit)
     base = scaled.where(scaled.arm == settings.baseline)
     drawn = table.loc[table["arm"] == settings.baseline].groupby("seed").size()
-    fronts = {int(seed): attained(base.where(base.seed == seed)) for seed in np.unique(base.seed)}
-    baseline = baseline_of(fronts)
+    baseline = baseline_of(
+        fronts_of({int(seed): base.where(base.seed == seed) for seed in np.unique(base.seed)})
+    )
     rows = []
-    for seed, front in fronts.items():
+    for seed, front in baseline.fronts.items():
         for arm in other_arms(table, settings.baseline):
             own = scaled.where((scaled.arm == arm) & (scaled.seed == seed))
             if len(own.run):
