@@ -22,7 +22,7 @@ those, the ones count that have a fair part of the rest."""
 DENT = 0.1
 """And if it does not lie behind the others' means by more than this part of the gap's width."""
 
-REACH = 1.5
+REACH = 1.75
 """Gaps are bridged up to so many times the widest that a weight of the baseline has filled."""
 
 

@@ -12,6 +12,7 @@ from scipy import optimize
 from .front import check_points
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 TRADE_OFF = 0.05
 """What a loss in all other tasks together weighs against the task that is ahead; see `behind`."""
@@ -95,21 +96,29 @@ def interpolated(point: Floats, members: Floats, reach: float = np.inf) -> Place
     """Return where a point (T,) stands against members (m, T) and what lies between near ones.
 
     Weighted means of members count as attained if these members lie within `reach`, in every task,
-    of the place where the point meets the nearest single one. On a convex front that is never more
+    of the place where the point meets the hull of all members. On a convex front that is never more
     than what is attained: such a front lies on or below the chords between its points (Boyd and
     Vandenberghe 2004, section 4.7.5). With a reach of zero this is `signed_distance`.
     """
     away = members - point
     steps = behind(away)
-    nearest = int(steps.argmin())
-    near = np.flatnonzero((np.abs(away - steps[nearest]) <= reach).all(axis=1))
+    single = _place(away, np.eye(len(members))[steps.argmin()])
+    wide = _best(away, np.arange(len(members)), single)
+    if (wide.apart[wide.shares > 0] <= reach).all():
+        return wide
+    near = np.flatnonzero(wide.apart <= reach)
+    return _best(away, near, single)
+
+
+def _best(away: Floats, near: Indices, single: Place) -> Place:
+    """The best weighted mean of some members, or the single member that was found before."""
     if len(near) < 2:
-        return _place(away, np.eye(len(members))[nearest])
+        return single
     few = away.shape[1] == 2 and len(near) <= PAIRS
-    shares = np.zeros(len(members))
+    shares = np.zeros(len(away))
     shares[near] = _on_chords(away[near]) if few else _by_program(away[near])
     place = _place(away, shares)
-    return place if place.distance < steps[nearest] else _place(away, np.eye(len(members))[nearest])
+    return place if place.distance < single.distance else single
 
 
 def _place(away: Floats, shares: Floats) -> Place:

