@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .front import hypervolume, is_nondominated
 from .normalisation import Normalisation
-from .selection import Runs
+from .selection import Runs, training_of
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ def budget_curves(
     no seconds of their own. hypervolume: of the k runs that are non-dominated on the selection
     split, on the reporting split, a share of the same seed's whole baseline; the mean over seeds
     and `ORDERS` random orders. low, high: the central half of seeds and orders together. Diverged
-    runs are drawn too and attain nothing.
+    runs are drawn too and attain nothing; a run that shows several points is one.
 
     No rows for more than `MOST_TASKS` tasks, or where the baseline attains no volume.
     """
@@ -57,7 +57,9 @@ def _curves(
     """k -> (ORDERS,) shares of one seed's whole baseline; None where there is nothing to share."""
     base = scaled.where((scaled.arm == baseline) & (scaled.seed == seed))
     own = scaled.where((scaled.arm == arm) & (scaled.seed == seed))
-    total = int(((table["arm"] == arm) & (table["seed"] == seed)).sum())
+    mine = table.index[(table["arm"] == arm) & (table["seed"] == seed)]
+    trained, total = np.array([training_of(run) for run in own.run]), _trainings(mine)
+    finished = np.unique(trained)
     whole = hypervolume(base.report[is_nondominated(base.select)], reference)
     if not total or whole <= 0:
         return None
@@ -67,10 +69,15 @@ def _curves(
         order = draws.permutation(total)
         for k in found:
             first = order[:k]
-            first = first[first < len(own.run)]  # the places after the finished runs diverged
-            best = is_nondominated(own.select[first])
-            found[k].append(hypervolume(own.report[first][best], reference) / whole)
+            # Places after the finished runs stand for diverged ones.
+            drawn = own.where(np.isin(trained, finished[first[first < len(finished)]]))
+            best = is_nondominated(drawn.select)
+            found[k].append(hypervolume(drawn.report[best], reference) / whole)
     return {k: np.array(values) for k, values in found.items()}
+
+
+def _trainings(runs: pd.Index) -> int:
+    return len({training_of(run) for run in runs})
 
 
 def _budgets(total: int) -> list[int]:
@@ -82,7 +89,8 @@ def _rows(
 ) -> Iterator[dict[str, object]]:
     """One row a budget that every seed has."""
     own = table[table["arm"] == arm]
-    passes = float(own["backward_passes"].mean(skipna=False))
+    paid = own["backward_passes"].groupby(own.index.map(training_of)).first()
+    passes = float(paid.mean(skipna=False))
     common = set.intersection(*(set(one) for one in shares)) if shares else set()
     for k in sorted(common):
         values = np.concatenate([one[k] for one in shares])

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from .atomic import replace_text
 from .attainment import attainment_table
+from .budget import budget_curves
 from .coverage import coverage, failures, solver_misses
 from .effort import effort
 from .export import best_runs, normalisation_table, prices, runs_table, verdict_rows
@@ -24,7 +25,8 @@ from .indicators import indicator_means, indicator_table
 from .interactive import as_json, page_data
 from .records import load, load_manifest
 from .relative import delta_m
-from .seeds_figures import attainment_figure, utility_figure
+from .seeds_figures import attainment_figure, budget_figure, utility_figure
+from .selection import points_apart, run_table
 from .settings import Settings
 from .table_files import number, write_table
 from .utility import Utility, flips, shares, utility_sweep, utility_table
@@ -35,10 +37,10 @@ from .wording import sentence, signed, status, summary
 def write_report(folder: str | Path) -> Path:
     """Analyse a results folder and return the path of its report, DIR/report/index.html.
 
-    Also written: front, arms, margins, attainment and utility as .png, .svg and .pdf; verdicts.csv,
-    .json, .md and .tex; tables/*.csv, the short ones as .md and .tex too. Each file is replaced
-    whole. The page needs no network: figures, style, numbers and plotly are in it. Partial results
-    are reported as such in its first line.
+    Also written: front, arms, margins, attainment, utility and budget as .png, .svg and .pdf;
+    verdicts.csv, .json, .md and .tex; tables/*.csv, the short ones as .md and .tex too. Each file
+    is replaced whole. The page needs no network: figures, style, numbers and plotly are in it.
+    Partial results are reported as such in its first line.
 
     Raises RecordsError for a folder that cannot be read, ComparisonError for one without a finished
     run of the baseline.
@@ -47,11 +49,18 @@ def write_report(folder: str | Path) -> Path:
     manifest, frame, table = load_manifest(source), load(source), coverage(source)
     comparison = judge(frame, Settings(**manifest["report"]))
     target, sweep = source / "report", utility_sweep(comparison)
+    curves = budget_curves(
+        comparison.runs,
+        run_table(points_apart(frame)),
+        comparison.normalisation,
+        comparison.settings.baseline,
+    )
     figures = _figures(comparison, frame, sweep)
+    figures["budget"] = budget_figure(curves, comparison.settings.baseline)
     drawn = {name: inline(save(figure, target / name), name) for name, figure in figures.items()}
     relative = delta_m(comparison, frame)
     tables = _tables(comparison, table, manifest, sweep)
-    tables |= {"solvers": solver_misses(frame), "delta_m": relative.rows}
+    tables |= {"solvers": solver_misses(frame), "delta_m": relative.rows, "budget": curves}
     for name, content in tables.items():
         write_table(content, target / "tables" / name)
     write_table(comparison.rows, target / "verdicts")

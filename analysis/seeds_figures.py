@@ -1,4 +1,4 @@
-"""Drawing what holds over seeds and tastes: attainment surfaces, and the utility sweep."""
+"""Drawing what holds over seeds, tastes and budgets: surfaces, the utility sweep, curves."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -71,6 +72,30 @@ def utility_figure(sweep: Utility) -> Figure:
             figure.legend(loc="outside right upper", fontsize=9)
         else:
             draw_gains(sweep, ax)
+    return figure
+
+
+def budget_figure(curves: pd.DataFrame, baseline: str) -> Figure:
+    """Return hypervolume against the budget: runs a seed, and backward passes where known."""
+    with mpl.rc_context(STYLE):
+        if curves.empty:
+            return _sentence("Budget curves are computed for up to five tasks")
+        kinds = [kind for kind in ("runs", "backward_passes") if curves[kind].notna().all()]
+        figure = Figure(figsize=(4.6 * len(kinds) + 1.6, 3.6), layout="constrained")
+        arms = [str(arm) for arm in curves["arm"].unique()]
+        found = styles([baseline, *(arm for arm in arms if arm != baseline)], baseline)
+        for ax, kind in zip(figure.subplots(1, len(kinds), squeeze=False).flat, kinds, strict=True):
+            for i, arm in enumerate(arms):
+                own, style = curves[curves["arm"] == arm], found[arm]
+                dash = DASHES[i // LABELLED % len(DASHES)]
+                ax.fill_between(
+                    own[kind], own["low"], own["high"], color=style.colour, alpha=0.1, linewidth=0
+                )
+                ax.plot(own[kind], own["hypervolume"], dash, color=style.colour, label=arm)
+            ax.set_xscale("log")
+            ax.set_xlabel(f"{kind.replace('_', ' ')} a seed")
+            ax.set_ylabel(f"hypervolume, {baseline} = 1")
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside right upper", fontsize=9)
     return figure
 
 
