@@ -68,6 +68,18 @@ def solver(matrix: Tensor) -> Callable[[Tensor], Tensor]:
     return solve
 
 
+def outer_products(first: Tensor, second: Tensor) -> Tensor:
+    """first secondᵀ of matrices (..., A, N): (..., A, A).
+
+    Both are padded with zeros so that all matrices of a batch have the same alignment: products of
+    some processors round differently where it differs.
+    """
+    size = first.shape[-2]
+    grown = (0, -first.shape[-1] % ALIGNED, 0, -size % ALIGNED)
+    left, right = (torch.nn.functional.pad(matrix, grown) for matrix in (first, second))
+    return (left @ right.mT)[..., :size, :size]
+
+
 def padded(matrix: Tensor, diagonal: float) -> Tensor:
     """The matrix (..., A, A), grown to the next multiple of 4 by this number on its diagonal."""
     extra = -matrix.shape[-1] % ALIGNED

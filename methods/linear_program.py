@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .arithmetic import dot, positive, settled, solver, times
+from .arithmetic import dot, outer_products, positive, settled, solver, times
 from .quadratic import boundary
 
 ITERATIONS = 60
@@ -81,7 +81,7 @@ def _balanced(rows: Tensor) -> tuple[Tensor, Tensor]:
 def _start(program: _Program) -> _Iterate:
     """Mehrotra's start: least-squares solutions, moved into the positive orthant."""
     rows, right, cost = program
-    solve = solver(_with_ridge(rows @ rows.mT))
+    solve = solver(_with_ridge(outer_products(rows, rows)))
     point = times(rows.mT, solve(right))
     multipliers = solve(times(rows, cost))
     slack = cost - times(rows.mT, multipliers)
@@ -115,7 +115,7 @@ def _advance(program: _Program, at: _Iterate, error: Tensor) -> tuple[_Iterate, 
     ratio = at.point / at.slack
     missed = program.right - times(rows, at.point)
     missed_slack = program.cost - times(rows.mT, at.multipliers) - at.slack
-    solve = solver(_with_ridge((rows * ratio.unsqueeze(-2)) @ rows.mT))
+    solve = solver(_with_ridge(outer_products(rows * ratio.unsqueeze(-2), rows)))
 
     def direction(target: Tensor) -> _Iterate:
         wanted = target / at.slack
