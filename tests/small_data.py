@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import struct
@@ -18,6 +19,7 @@ SMALL = {
     "census": {"train": 100, "val": 10, "test": 50},
     "yeast": {"train": 30, "val": 10, "test": 20},
     "movielens": {"train": 150, "val": 20, "test": 40},
+    "qm9": {"train": 60, "val": 6, "test": 6},
     "multimnist": {"train": 60, "val": 20, "test": 30},
     "multifashion": {"train": 60, "val": 20, "test": 30},
     "multi_fashion_mnist": {"train": 60, "val": 20, "test": 30},
@@ -35,6 +37,7 @@ def write_all(folder: Path) -> None:
     write_census(folder / "census", train=200, test=80)
     write_yeast(folder / "yeast", rows=80)
     write_movielens(folder / "movielens", users=30, films=40)
+    write_qm9(folder / "qm9", molecules=90)
     for language in WORDS:
         write_help(folder / f"libreoffice_help_{language}", help_pages(language, 60))
     write_pictures(folder)
@@ -138,6 +141,51 @@ def write_movielens(folder: Path, users: int, films: int) -> None:
     for kind, lines in tables.items():
         with gzip.open(folder / f"ml-100k.{kind}.gz", "wt") as file:
             file.write("\n".join([heads[kind], *lines]) + "\n")
+
+
+QM9_HEAD = (
+    "XYZ_file,Index,SMILES,InChi,N_atoms,Stoichiometry,Elements,XYZ_Ang,Mulliken_pop,"
+    "Harmonic_Freq_cmi,RotA_GHz,RotB_GHz,RotC_GHz,Dipole_debye,Polarizability_bohr3,HOMO_au,"
+    "LUMO_au,HOMO_LUMO_gap_au,R2_bohr2,ZPVE_au,InternalEnergy_0K_au,InternalEnergy_298K_au,"
+    "Enthalphy_298K_au,GibbsFreeEnergy_298K_au,Heatcapacity_Cv_cal_mol_K"
+)
+
+
+def qm9_molecule(n: int) -> tuple[str, list[list[float]]]:
+    """Elements and places of 2 to 7 atoms on a lattice, first coordinates whole."""
+    rng = np.random.default_rng([11, n])
+    cells = rng.permutation(27)[: 2 + n % 6]
+    places = [
+        [1.0 * (cell % 3), 1.25 * (cell // 3 % 3), 1.5 * (cell // 9)] for cell in cells.tolist()
+    ]
+    return "".join(rng.choice(list("HCNOF"), size=len(cells))), places
+
+
+def write_qm9(folder: Path, molecules: int) -> None:
+    """Three tables of as many molecules; whole numbers are written like 1., as in the real ones.
+
+    The dipole moment is the number of the molecule; the energy U0 its square less 400.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in range(3):
+        with gzip.open(folder / f"part{part + 1}.csv.gz", "wt", 1, newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(QM9_HEAD.split(","))
+            for n in range(part, molecules, 3):
+                writer.writerow(_qm9_cells(n))
+
+
+def _qm9_cells(n: int) -> list[object]:
+    elements, places = qm9_molecule(n)
+    values = np.random.default_rng([12, n]).normal(size=12).round(6).tolist()
+    values[0], values[7] = n, n**2 - 400.0
+    names = ",".join(f"'{element}'" for element in elements)
+    xyz = ",".join(f"[{','.join(str(value).removesuffix('0') for value in p)}]" for p in places)
+    return [
+        *(f"dsgdb9nsd_{n}.xyz", n, "C#N", "InChI=1S/CHN/c1-2/h1H", len(elements), "[1,1,1]"),
+        *(f"[{names}]", f"[{xyz}]", "[0.1,0.2]", "[799.,800.1]", 1.0, 1.0, 1.0),
+        *values,
+    ]
 
 
 WORDS = {

@@ -487,7 +487,8 @@ def test_several_sets_are_fetched_at_once_but_from_one_address_only_one(
 
 
 @pytest.mark.parametrize(
-    "name", ["multimnist", "multifashion", "census", "yeast", "movielens", "translation", *BROUGHT]
+    "name",
+    ["multimnist", "multifashion", "census", "yeast", "movielens", "qm9", "translation", *BROUGHT],
 )
 def test_plan_and_run_say_how_to_get_what_is_absent(
     name: str, command: Command, bowls: Path

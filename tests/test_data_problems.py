@@ -258,6 +258,7 @@ def test_each_lenet_has_the_layers_of_its_paper(name: str, weights: int) -> None
         ("census", {}),
         ("yeast", {}),
         ("movielens", {}),
+        ("qm9", {"scale": "raw", "tasks": ["homo", "Cv"]}),
         ("translation", {"layers": 1, "width": 8, "heads": 2}),
     ],
 )
