@@ -67,34 +67,29 @@ def table(
         print(f"| {group} | {len(mine)} | {' | '.join(shares)} |", flush=True)
 
 
-def alarms(repeats: int) -> None:
+def alarms(repeats: int, tasks: Sequence[int]) -> None:
     """Arms of the baseline's own quality."""
-    cells = [Cell(*each) for each in itertools.product((2, 3), SHAPES, KINDS, NOISES, SEEDS)]
+    cells = [Cell(*each) for each in itertools.product(tasks, SHAPES, KINDS, NOISES, SEEDS)]
     found = answers(cells, repeats)
     for by in ("tasks", "shape", "kind", "noise", "seeds"):
         table(by, found, by, ("beats", "worse", "matches"), lambda a, word: a.verdict == word)
 
 
-def coverage(repeats: int) -> None:
+def coverage(repeats: int, tasks: Sequence[int]) -> None:
     """Arms that are better in every task by a known gain."""
-    cells = [
-        Cell(tasks, shape, kind, noise, seeds, gain)
-        for tasks, shape, kind, noise, seeds, gain in itertools.product(
-            (2, 3), SHAPES, KINDS, NOISES, SEEDS, GAINS
-        )
-    ]
+    cells = [Cell(*each) for each in itertools.product(tasks, SHAPES, KINDS, NOISES, SEEDS, GAINS)]
     found = answers(cells, repeats)
     for by in ("tasks", "shape", "kind", "noise", "seeds", "gain"):
         table(by, found, by, ("held",), lambda a, _: a.low <= a.truth <= a.high)
 
 
-def power(repeats: int) -> None:
+def power(repeats: int, tasks: Sequence[int]) -> None:
     """The smallest gain that is called in 80 % of experiments, by seeds and noise."""
-    for tasks in (2, 3):
-        print(f"\n| T = {tasks}, noise | {' | '.join(f'{seeds} seeds' for seeds in SEEDS)} |")
+    for count in tasks:
+        print(f"\n| T = {count}, noise | {' | '.join(f'{seeds} seeds' for seeds in SEEDS)} |")
         print(f"|---|{'---|' * len(SEEDS)}")
         for noise in NOISES:
-            least = [_least(tasks, noise, seeds, repeats) for seeds in SEEDS]
+            least = [_least(count, noise, seeds, repeats) for seeds in SEEDS]
             print(f"| {noise} | {' | '.join(least)} |", flush=True)
 
 
@@ -204,6 +199,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=("alarms", "coverage", "power", "real", "size"))
     parser.add_argument("--repeats", type=int, help="experiments a cell; of `real`, in all")
+    parser.add_argument("--tasks", type=int, nargs="+", default=[2, 3], help="T; 2 and 3")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the sweep of `real` here")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -214,7 +210,7 @@ def main() -> None:
     else:
         defaults = {"alarms": 5, "coverage": 2, "power": 80}
         chosen = {"alarms": alarms, "coverage": coverage, "power": power}[given.what]
-        chosen(given.repeats or defaults[given.what])
+        chosen(given.repeats or defaults[given.what], given.tasks)
 
 
 if __name__ == "__main__":
