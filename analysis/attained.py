@@ -114,9 +114,8 @@ def standing(run: Floats, front: Attained, weight: str | None = None) -> Standin
     out = _nearest(run[None, :], front, front.members)[0] if weight is None else weight
     select = front.baseline.select
     if out in front.inner:
-        rest = select[front.without[out]]
-        if not front.surrounded or interpolated(run, rest).inside:
-            place = interpolated(run, rest, front.reach)
+        place = interpolated(run, select[front.without[out]], front.reach)
+        if place.inside or not front.surrounded:
             return Standing(place.distance, out, out, place.spread)
     place = interpolated(run, select[front.members], front.reach)
     inner = front.members[np.isin(front.baseline.group[front.members], list(front.inner))]
@@ -139,12 +138,13 @@ def furthest(runs: Floats, front: Attained, count: int) -> list[tuple[int, Stand
     runs: (n, T). At most `count` pairs of index and standing. A run is looked at closely only if
     its distance to single members, which is never smaller, could still bring it in.
     """
-    bounds = _bounds(runs, front)
+    nearest = _nearest(runs, front, front.members)
+    bounds = _bounds(runs, front, nearest)
     found: list[tuple[int, Standing]] = []
     for index in np.argsort(-bounds, kind="stable"):
         if len(found) >= count and found[count - 1][1].select >= bounds[index]:
             break
-        found.append((int(index), standing(runs[index], front)))
+        found.append((int(index), standing(runs[index], front, nearest[index])))
         found.sort(key=lambda pair: -pair[1].select)
     return found[:count]
 
@@ -166,13 +166,12 @@ def held_out(front: Attained) -> dict[str, tuple[Standing, float]]:
     return placebo
 
 
-def _bounds(runs: Floats, front: Attained) -> Floats:
-    """No less than the distance in each run's standing, (n,)."""
+def _bounds(runs: Floats, front: Attained, nearest: list[str]) -> Floats:
+    """No less than the distance in each run's standing, (n,); nearest: each one's weight."""
     select = front.baseline.select
     bounds = signed_distance(runs, select[front.members])
-    nearest = np.array(_nearest(runs, front, front.members), dtype=object)
     for weight in front.inner.intersection(nearest):
-        mine = nearest == weight
+        mine = [name == weight for name in nearest]
         bounds[mine] = signed_distance(runs[mine], select[front.without[weight]])
     return bounds
 

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .indicators import attained_losses
-from .selection import Runs
+from .selection import Runs, attained_by_seed
 from .verdict import Comparison
 
 LEVELS = {"best": 0.0, "median": 50.0, "worst": 100.0}
@@ -59,7 +58,7 @@ def arm_surfaces(runs: Runs, arm: str) -> Surfaces | None:
     own = runs.where(runs.arm == arm)
     if len(own.run) == 0 or len(runs.tasks) not in TASKS:
         return None
-    return surfaces([attained_losses(own.where(own.seed == s)) for s in np.unique(own.seed)])
+    return surfaces(attained_by_seed(own))
 
 
 def attainment_table(comparison: Comparison) -> pd.DataFrame:

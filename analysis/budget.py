@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .front import hypervolume, is_nondominated
+from .front import hypervolume
 from .normalisation import Normalisation
-from .selection import Runs, training_of
+from .selection import Runs, attained_losses, training_of
 
 Floats = NDArray[np.float64]
 
@@ -58,9 +58,9 @@ def _curves(
     base = scaled.where((scaled.arm == baseline) & (scaled.seed == seed))
     own = scaled.where((scaled.arm == arm) & (scaled.seed == seed))
     mine = table.index[(table["arm"] == arm) & (table["seed"] == seed)]
-    trained, total = np.array([training_of(run) for run in own.run]), _trainings(mine)
+    trained, total = np.array([training_of(run) for run in own.run]), len({*map(training_of, mine)})
     finished = np.unique(trained)
-    whole = hypervolume(base.report[is_nondominated(base.select)], reference)
+    whole = hypervolume(attained_losses(base), reference)
     if not total or whole <= 0:
         return None
     draws = np.random.default_rng([zlib.crc32(arm.encode()), int(seed)])
@@ -71,13 +71,8 @@ def _curves(
             first = order[:k]
             # Places after the finished runs stand for diverged ones.
             drawn = own.where(np.isin(trained, finished[first[first < len(finished)]]))
-            best = is_nondominated(drawn.select)
-            found[k].append(hypervolume(drawn.report[best], reference) / whole)
+            found[k].append(hypervolume(attained_losses(drawn), reference) / whole)
     return {k: np.array(values) for k, values in found.items()}
-
-
-def _trainings(runs: pd.Index) -> int:
-    return len({training_of(run) for run in runs})
 
 
 def _budgets(total: int) -> list[int]:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from .interval import interval, p_value
+from .interval import interval, p_values
 from .settings import Settings
 
 Floats = NDArray[np.float64]
@@ -79,17 +79,14 @@ def evidence(arm: str, own: pd.DataFrame, settings: Settings) -> Evidence:
     systematic = CORRECTION_ERROR * math.hypot(gap, luck)
     # The arm's name is part of the seed: an interval does not depend on which other arms exist.
     entropy = [settings.seed, zlib.crc32(arm.encode())]
-
-    def p(mean: float) -> float:
-        return p_value(values, mean, np.random.default_rng(entropy), systematic)
-
     random = np.random.default_rng(entropy)
     low, high = interval(values, settings.confidence, random, systematic)
-    edge = settings.equivalence
+    edge, random = settings.equivalence, np.random.default_rng(entropy)
+    different, *edges = p_values(values, (0.0, -edge, edge), random, systematic)
     inside = -edge < values.mean() < edge
-    equivalent = max(p(-edge), p(edge)) / 2 if inside else 1 - min(p(-edge), p(edge)) / 2
+    equivalent = max(edges) / 2 if inside else 1 - min(edges) / 2
     further = further_seeds(values, systematic, settings)
-    return Evidence(low, high, p(0.0), equivalent, further)
+    return Evidence(low, high, different, equivalent, further)
 
 
 def further_seeds(values: Floats, systematic: float, settings: Settings) -> float:

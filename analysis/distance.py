@@ -34,8 +34,8 @@ class Place:
 
     distance: signed, see `signed_distance`. inside: whether the front surrounds the point, so that
     it lies between T or fewer of its members and beyond none of its ends. spread: how far apart
-    the members around it are, whether or not the gap between them is bridged: the weighted mean of
-    their squared distances to the point between them.
+    these members are: the weighted mean of their squared distances to the point between them. Both
+    hold whether or not the gap between the members is bridged.
     apart: (m,) the largest difference in a task between that point and each member. shares: (m,)
     the weight of each member, >= 0, sum 1.
     """
@@ -108,7 +108,7 @@ def interpolated(point: Floats, members: Floats, reach: float = np.inf) -> Place
     if (wide.apart[wide.shares > 0] <= reach).all():
         return wide
     near = np.flatnonzero(wide.apart <= reach)
-    return replace(_best(away, near, single), spread=wide.spread)
+    return replace(_best(away, near, single), inside=wide.inside, spread=wide.spread)
 
 
 def _best(away: Floats, near: Indices, single: Place) -> Place:

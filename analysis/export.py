@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,8 @@ def best_runs(comparison: Comparison, specs: dict[str, dict[str, Any]]) -> pd.Da
     best = table.loc[table.groupby("arm", sort=False)["mean"].idxmin()].set_index("run")
     own = [specs[training_of(str(run))] for run in best.index]
     best["lr"] = [spec["lr"] for spec in own]
-    best["weights"] = [_weights(spec.get("weights")) for spec in own]
-    best["hyper"] = [
-        ", ".join(f"{name}={value}" for name, value in (spec.get("hyper") or {}).items())
-        for spec in own
-    ]
+    best["weights"] = [weights_text(spec.get("weights")) for spec in own]
+    best["hyper"] = [hyper_text(spec.get("hyper")) for spec in own]
     reported = [f"report_{task}" for task in comparison.runs.tasks]
     columns = ["arm", "run", "seed", "lr", "weights", "hyper", *reported]
     return best.reset_index()[columns]
@@ -89,8 +87,14 @@ def prices(frame: pd.DataFrame, baseline: str) -> dict[str, float]:
     return {str(arm): float(means.get(arm, np.nan)) / base for arm in frame["arm"].unique()}
 
 
-def _weights(weights: list[float] | None) -> str:
+def weights_text(weights: Sequence[float] | None) -> str:
+    """Return weights as people read them, nothing for none."""
     return "" if weights is None else ", ".join(f"{weight:.3g}" for weight in weights)
+
+
+def hyper_text(hyper: Mapping[str, Any] | None) -> str:
+    """Return hyper-parameters as name=value, nothing for none."""
+    return ", ".join(f"{name}={value}" for name, value in (hyper or {}).items())
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .front import front, is_nondominated
-from .selection import Runs, evaluations, points_apart
+from .front import front
+from .selection import Runs, attained_by_seed, evaluations, points_apart
 from .verdict import Comparison
 
 Floats = NDArray[np.float64]
@@ -181,9 +181,7 @@ def pair_axes(runs: Runs, pair: tuple[int, int], comparison: Comparison) -> list
 
 def _attained(runs: Runs, comparison: Comparison) -> list[Floats]:
     """For each seed the baseline's losses (m, T) that are non-dominated on selection."""
-    base = runs.where(runs.arm == comparison.settings.baseline)
-    per_seed = [base.where(base.seed == seed) for seed in np.unique(base.seed)]
-    return [own.report[is_nondominated(own.select)] for own in per_seed]
+    return attained_by_seed(runs.where(runs.arm == comparison.settings.baseline))
 
 
 def _clouds(runs: Runs, pair: tuple[int, int], comparison: Comparison) -> dict[str, Floats]:

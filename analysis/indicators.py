@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from .front import check_points, front, hypervolume, is_nondominated
-from .selection import Runs
+from .front import check_points, front, hypervolume
+from .selection import Runs, attained_by_seed, attained_losses
 from .simplex import simplex_weights
 from .verdict import Comparison
 
@@ -80,15 +80,9 @@ def reference_of(runs: Runs, corner: float) -> Reference:
     below it. A later arm can move both: indicators belong to one report.
     """
     arms = [runs.where(runs.arm == arm) for arm in np.unique(runs.arm.astype(str))]
-    shown = [part.where(part.seed == seed) for part in arms for seed in np.unique(part.seed)]
-    members = front(np.concatenate([attained_losses(part) for part in shown]))
+    members = front(np.concatenate([points for part in arms for points in attained_by_seed(part)]))
     tasks = len(runs.tasks)
     return Reference(np.full(tasks, corner), np.minimum(members.min(axis=0), 0.0), members)
-
-
-def attained_losses(runs: Runs) -> Floats:
-    """Return the reported losses (m, T) of the runs that are non-dominated on selection."""
-    return runs.report[is_nondominated(runs.select)]
 
 
 def r2(points: ArrayLike, ideal: ArrayLike) -> float:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .attainment import LEVELS, arm_surfaces
 from .colours import styles
+from .export import hyper_text, weights_text
 from .figure_data import last_train, pair_axes
 from .front import is_nondominated
 from .selection import Runs, training_of
@@ -144,8 +145,8 @@ def _about(
         "front": [int(flag) for flag in _on_front(runs)[kept]],
         "selected": [int(name in chosen) for name in names],
         "lr": [spec.get("lr") for spec in own],
-        "weights": [_text(spec.get("weights")) for spec in own],
-        "hyper": [_hyper(spec.get("hyper")) for spec in own],
+        "weights": [weights_text(spec.get("weights")) for spec in own],
+        "hyper": [hyper_text(spec.get("hyper")) for spec in own],
     }
 
 
@@ -176,11 +177,3 @@ def _losses(side: Split, kept: NDArray[np.intp], comparison: Comparison) -> dict
 
 def _short(values: Any) -> list[float]:
     return [float(f"{value:.{DIGITS}g}") for value in values]
-
-
-def _text(weights: Any) -> str:
-    return "" if weights is None else ", ".join(f"{weight:.3g}" for weight in weights)
-
-
-def _hyper(hyper: Any) -> str:
-    return ", ".join(f"{name}={value}" for name, value in (hyper or {}).items())

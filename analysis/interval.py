@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,26 +43,32 @@ def interval(
     return _ends(sample, resampled(sample, generator), confidence, systematic)
 
 
-def p_value(
-    values: ArrayLike, mean: float, generator: np.random.Generator, systematic: float = 0.0
-) -> float:
-    """Return the two-sided p-value for a true mean: 1 - the confidence at which it drops out.
+def p_values(
+    values: ArrayLike, means: Sequence[float], generator: np.random.Generator, systematic: float
+) -> list[float]:
+    """Return the two-sided p-value for each true mean: 1 - the confidence at which it drops out.
 
-    Of the same `interval`, so that p < 0.05 exactly where the 95 % interval excludes `mean`. NaN
+    Of the same `interval`, so that p < 0.05 exactly where the 95 % interval excludes the mean. NaN
     for fewer than two values; no smaller than `SMALLEST_P`.
     """
     sample = _checked(values)
     if len(sample) < 2:
-        return math.nan
-    means = resampled(sample, generator)
-    inside, outside = SMALLEST_P, 1.0
-    low, high = _ends(sample, means, 1 - inside, systematic)
-    if not low <= mean <= high:
+        return [math.nan] * len(means)
+    drawn = resampled(sample, generator)
+    return [_p_value(sample, drawn, mean, systematic) for mean in means]
+
+
+def _p_value(sample: Floats, drawn: Floats, mean: float, systematic: float) -> float:
+    def holds(p: float) -> bool:
+        low, high = _ends(sample, drawn, 1 - p, systematic)
+        return low <= mean <= high
+
+    if not holds(SMALLEST_P):
         return SMALLEST_P
+    inside, outside = SMALLEST_P, 1.0
     for _ in range(60):
         middle = (inside + outside) / 2
-        low, high = _ends(sample, means, 1 - middle, systematic)
-        inside, outside = (middle, outside) if low <= mean <= high else (inside, middle)
+        inside, outside = (middle, outside) if holds(middle) else (inside, middle)
     return inside
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from .attained import Attained, fronts_of
-from .front import hypervolume, is_nondominated
+from .front import hypervolume
 from .margin import Margin, baseline_of, measure
 from .normalisation import Normalisation
-from .selection import Runs
+from .selection import Runs, attained_losses
 from .settings import Settings
 
 COLUMNS = (
@@ -70,14 +70,13 @@ def _row(
     """One arm on one seed."""
     attains = front.baseline.report
     excess = (attains - own.report[found.run]).max(axis=1)
-    mine = own.report[is_nondominated(own.select)]
     return {
         "run": own.run[found.run],
         "distance": found.distance,
         "gap": found.gap,
         "luck": found.luck,
         "margin": found.value,
-        "hypervolume": hypervolume(mine, reference),
+        "hypervolume": hypervolume(attained_losses(own), reference),
         "hypervolume_baseline": hypervolume(attains[front.members], reference),
         "good": int((excess <= equivalence).sum()),
     }

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .errors import ComparisonError
+from .front import is_nondominated
 from .normalisation import Normalisation
 from .records import DIVERGED, PASSES
 
@@ -51,6 +52,16 @@ class Runs:
     def normalised(self, unit: Normalisation) -> Runs:
         """Return the same runs with losses in normalised units."""
         return replace(self, select=unit(self.select), report=unit.reported(self.report))
+
+
+def attained_losses(runs: Runs) -> Floats:
+    """Return the reported losses (m, T) of the runs that are non-dominated on selection."""
+    return runs.report[is_nondominated(runs.select)]
+
+
+def attained_by_seed(runs: Runs) -> list[Floats]:
+    """Return `attained_losses` of each seed's runs, in the order of the seeds."""
+    return [attained_losses(runs.where(runs.seed == seed)) for seed in np.unique(runs.seed)]
 
 
 def points_apart(frame: pd.DataFrame) -> pd.DataFrame:

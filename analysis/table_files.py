@@ -9,7 +9,6 @@ import pandas as pd
 
 from .atomic import replace_text
 
-ENDINGS = (".csv", ".md", ".tex")
 LONGEST = 200
 """Longer tables are for programs: CSV only."""
 SPECIAL = {

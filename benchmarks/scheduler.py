@@ -29,9 +29,10 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from mtofront.analysis import hypervolume, is_nondominated, load
+from mtofront.analysis import hypervolume, load
 from mtofront.analysis.normalisation import fit, reported_on
 from mtofront.analysis.selection import (
+    attained_losses,
     evaluations,
     last_losses,
     points,
@@ -205,7 +206,7 @@ def replayed(frame: pd.DataFrame, rules: Mapping[str, Rule]) -> dict[str, Cost]:
         found = points(part, select(part, unit, "val", "best"), table, "val", "test")
         found = found.normalised(unit)
         volumes[name] = np.array([
-            hypervolume(one.report[is_nondominated(one.select)], unit.reference)
+            hypervolume(attained_losses(one), unit.reference)
             for seed in sorted(seeds.unique())
             for one in [found.where(found.seed == seed)]
         ])  # fmt: skip

@@ -8,6 +8,7 @@ import io
 import os
 import platform
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -121,7 +122,8 @@ class StoredPath:
         if self.system.type_name in WHOLE:
             self._stream(self.path, content)
             return
-        partial = self.with_name(f".{self.name}.{platform.node()}-{os.getpid()}.partial").path
+        writer = f"{platform.node()}-{os.getpid()}-{threading.get_ident()}"
+        partial = self.with_name(f".{self.name}.{writer}.partial").path
         try:
             self.system.create_dir(self.parent.path, recursive=True)
             self._stream(partial, content)

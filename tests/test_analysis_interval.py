@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mtofront.analysis.interval import interval
+from mtofront.analysis.interval import interval, p_values
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -66,3 +66,19 @@ def test_nan_and_an_impossible_confidence_are_refused() -> None:
         interval([0.0, math.nan], 0.95, generator())
     with pytest.raises(ValueError, match="between 0 and 1"):
         interval([0.0, 1.0], 95, generator())
+
+
+@pytest.mark.parametrize("systematic", [0.0, 0.2])
+def test_a_p_value_is_where_the_interval_begins_to_leave_a_mean_out(systematic: float) -> None:
+    sample = generator(2).gamma(2.0, size=6)
+    means = (0.0, 1.0, 3.0, float(sample.mean()))
+    for mean, p in zip(means, p_values(sample, means, generator(), systematic), strict=True):
+        for near, holds in ((p * 0.99, True), (min(p * 1.01, 1 - 1e-9), False)):
+            low, high = interval(sample, 1 - near, generator(), systematic)
+            assert (low <= mean <= high) == (holds or mean == means[-1])
+
+
+def test_a_systematic_error_adds_in_quadrature_and_does_not_average_out() -> None:
+    assert interval([0.25] * 4, 0.95, generator(), 0.1) == pytest.approx(
+        (0.25 - 0.196, 0.25 + 0.196), abs=1e-4
+    )

@@ -400,21 +400,19 @@ def kill_after_the_first_decision(process: subprocess.Popen[str], victim: str, f
     os.kill(found, signal.SIGKILL)
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("ray")
-def test_a_worker_that_is_killed_between_rungs_changes_no_decision(
-    expected: Path, environment: dict[str, str]
-) -> None:
-    changes = ["resources.engine=ray", "resources.checkpoint_seconds=0"]
-    arguments = [part for change in changes for part in ("--set", change)]
+def survives(victim: str, environment: dict[str, str], arguments: list[str], pid: int = 0) -> None:
+    """Run the sweep, kill a process after the first decision, and compare with the expected one.
+
+    pid: below which the victim is looked for; by default the driver's.
+    """
     driver = subprocess.Popen(
-        command("run", "halved.yaml", "--out", "out", *arguments),
+        command("run", "halved.yaml", "--out", "out", "--set", "resources.engine=ray", *arguments),
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
-    kill_after_the_first_decision(driver, "worker", driver.pid)
+    kill_after_the_first_decision(driver, victim, pid or driver.pid)
     _, errors = driver.communicate(timeout=TIMEOUT)
     assert driver.returncode == 0, errors
     assert decisions("out") == decisions("expected")
@@ -423,21 +421,19 @@ def test_a_worker_that_is_killed_between_rungs_changes_no_decision(
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
+@pytest.mark.usefixtures("expected")
+def test_a_worker_that_is_killed_between_rungs_changes_no_decision(
+    environment: dict[str, str],
+) -> None:
+    survives("worker", environment, ["--set", "resources.checkpoint_seconds=0"])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+@pytest.mark.usefixtures("expected")
 def test_a_raylet_that_is_killed_between_rungs_changes_no_decision(
-    expected: Path, environment: dict[str, str]
+    environment: dict[str, str],
 ) -> None:
     env = {**environment, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with two_raylets(env) as (port, second):
-        address = ["--address", f"127.0.0.1:{port}", "--set", "resources.engine=ray"]
-        driver = subprocess.Popen(
-            command("run", "halved.yaml", "--out", "out", *address),
-            env=env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        kill_after_the_first_decision(driver, "raylet", second.pid)
-        _, errors = driver.communicate(timeout=TIMEOUT)
-    assert driver.returncode == 0, errors
-    assert decisions("out") == decisions("expected")
-    pd.testing.assert_frame_equal(rows("out"), rows("expected"), check_exact=True)
+        survives("raylet", env, ["--address", f"127.0.0.1:{port}"], second.pid)

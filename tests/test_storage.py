@@ -123,28 +123,32 @@ def test_the_same_config_in_a_new_folder_takes_the_storage_up(
     pd.testing.assert_frame_equal(sorted_frame(Path("second")), expected)
 
 
-def test_what_a_storage_lost_is_put_there_again(
-    bowls: Path, uri: str, expected: pd.DataFrame
-) -> None:
+@pytest.fixture
+def stopped(bowls: Path, uri: str) -> Path:
+    """The folder of a sweep that was stopped after twelve pieces of news."""
     with pytest.raises(Interrupted):
         run(load_config(bowls, settings(uri)), "out", listen=stop_after(12))
+    return Path("out")
+
+
+def test_what_a_storage_lost_is_put_there_again(
+    stopped: Path, uri: str, expected: pd.DataFrame
+) -> None:
     Path("store").rename("lost")
-    assert resume("out").failed == {}
+    assert resume(stopped).failed == {}
     assert {n for n in files_of(Path("lost")) if "records" in n} <= files_of(Path("store"))
     resume("elsewhere", storage=uri)
     pd.testing.assert_frame_equal(sorted_frame(Path("elsewhere")), expected)
 
 
 def test_a_storage_that_moved_is_named_anew_and_remembered(
-    bowls: Path, uri: str, expected: pd.DataFrame
+    stopped: Path, uri: str, expected: pd.DataFrame
 ) -> None:
-    with pytest.raises(Interrupted):
-        run(load_config(bowls, settings(uri)), "out", listen=stop_after(12))
     Path("store").rename("moved")
     with pytest.raises(Interrupted):
-        resume("out", storage=f"{uri[:-5]}moved", listen=stop_after(20))
-    resume("out")
-    pd.testing.assert_frame_equal(sorted_frame(Path("out")), expected)
+        resume(stopped, storage=f"{uri[:-5]}moved", listen=stop_after(20))
+    resume(stopped)
+    pd.testing.assert_frame_equal(sorted_frame(stopped), expected)
     assert not Path("store").exists()
 
 

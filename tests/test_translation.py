@@ -169,9 +169,10 @@ def test_the_decoder_reads_each_target_one_token_behind(make: Callable[..., Prob
 def test_vocabularies_are_those_of_training_rows(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Problem]
 ) -> None:
+    folder = copied(small_data, tmp_path / "as written", monkeypatch)
     problem = make()
-    held = digits(texts(problem, small_data, "test")[0][0]) // 4
-    folder = copied(small_data, tmp_path, monkeypatch)
+    held = digits(texts(problem, folder, "test")[0][0]) // 4
+    folder = copied(small_data, tmp_path / "changed", monkeypatch)
     for language in ("en", "fr", "zh"):
         pages = help_pages(language, 60)
         name = list(pages)[held]
