@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
+from scipy import optimize
 from scipy.optimize import linprog
 
 from mtofront.analysis import mixture as module
 from mtofront.analysis.distance import behind, interpolated
-from mtofront.analysis.mixture import by_pivots, mixture
+from mtofront.analysis.mixture import by_pivots, by_program, mixture
 
 
 def drawn(seed: int, rows: int, columns: int) -> np.ndarray:
@@ -63,6 +65,18 @@ def test_where_the_pivots_are_unsure_the_general_solver_answers() -> None:
                 value_by_columns(payoff), abs=1e-7
             )
     assert unsure > 0
+
+
+def test_shares_that_do_not_sum_to_one_are_not_taken() -> None:
+    def careless(*given: Any, method: str, **more: Any) -> Any:
+        found = linprog(*given, method=method, **more)
+        if method == "highs-ds":
+            found.x[0] = 0.4
+        return found
+
+    payoff = drawn(0, 30, 3)
+    with mock.patch.object(optimize, "linprog", careless):
+        assert by_program(payoff) == pytest.approx(by_pivots(payoff), abs=1e-7)
 
 
 def test_no_mean_of_members_lies_less_behind() -> None:
