@@ -58,7 +58,7 @@ from .application import (
 )
 from .balancer import Balancer
 from .counters import GOLDEN, mixed, signed
-from .gramian import gramian_of, products
+from .gramian import cosines, gramian_of, norms, products
 from .hyper import (
     Configured,
     HyperError,
@@ -117,6 +117,7 @@ __all__ = [
     "aggregate",
     "check_hyper",
     "check_together",
+    "cosines",
     "evidence_of",
     "first_state",
     "from_losses",
@@ -126,6 +127,7 @@ __all__ = [
     "method_named",
     "mixed",
     "noise_width",
+    "norms",
     "number",
     "one_pass",
     "products",

@@ -160,7 +160,10 @@ class Report(Section):
 
 
 class Config(Section):
-    """A whole experiment. Arms hold a method's name and its hyper-parameters, checked by `plan`."""
+    """A whole experiment. Arms hold a method's name and its hyper-parameters, checked by `plan`.
+
+    diagnostics: whether runs record how their tasks' gradients and weights go; see `diagnostics`.
+    """
 
     name: Name
     problem: str
@@ -174,6 +177,7 @@ class Config(Section):
     resources: Resources = Resources()
     report: Report = Report()
     logging: tuple[str, ...] = ()
+    diagnostics: bool = False
     _document: Document | None = PrivateAttr(default=None)
 
     def error(self, place: Place, message: str) -> RequestError:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mtofront.methods import method_named
 
+from .diagnostics import measure_gradients
 from .evaluate import measure_pack
 from .network import network
 from .planning import Plan
@@ -88,6 +89,9 @@ def _timed(specs: list[RunSpec], planned: Plan) -> tuple[float, float]:
     scheme = method_named(specs[0].method).scheme
     training = seconds_of_epoch(course, short[0].epochs - 1 if scheme else 0)
     begin = time.perf_counter()
+    whole = replace(net, problem=problem)
     for shown in course.shown():
-        measure_pack(replace(net, problem=problem), shown, 0, 0)
+        measure_pack(whole, shown, 0, 0)
+        if planned.config.diagnostics:
+            measure_gradients(whole, shown, specs[0].batch_size, 0, 0)
     return training / TIMED_STEPS, time.perf_counter() - begin

@@ -34,6 +34,7 @@ def manifest_of(planned: Plan) -> dict[str, Any]:
             "platform": platform.platform(),
         },
         "report": config.report.model_dump(),
+        "diagnostics": config.diagnostics,
         "arms": {arm: _arm(planned, arm) for arm in config.arms},
         "runs": {identity: spec.as_dict() for identity, spec in planned.runs.items()},
         "packs": planned.packs,

@@ -81,6 +81,9 @@ class MergeCourse:
     def members(self) -> int:
         return self._tasks
 
+    def weights(self) -> Tensor | None:
+        return None
+
     def state(self) -> Snapshot:
         members = None if self._members is None else pack_snapshot(self._members)
         return {"start": pack_snapshot(self._start), "members": members}

@@ -20,10 +20,18 @@ OWN_FILES = frozenset({"lock", CONFIG, OWNER})
 
 
 def check_same(folder: Folder, config: Config) -> None:
-    """Refuse another storage than the one with which the sweep in the folder began."""
+    """Refuse another storage, or other diagnostics, than the folder's sweep began with."""
     if not (folder.manifest.exists() and folder.config.exists()):
         return
-    found = validated(read_document(folder.config)).resources.storage
+    known = validated(read_document(folder.config))
+    if known.diagnostics != config.diagnostics:
+        raise RequestError(
+            f"{folder.root}: this sweep began with diagnostics: {str(known.diagnostics).lower()}; "
+            f"found {str(config.diagnostics).lower()}. What is trained cannot record more or less "
+            f"afterwards; go on as it began with: mtofront resume {folder.root}, or choose another "
+            "--out"
+        )
+    found = known.resources.storage
     if found != config.resources.storage:
         raise RequestError(
             f"{folder.root}: this sweep has resources.storage: {found or 'none'}; found "
