@@ -87,6 +87,7 @@ from .method import (
     number,
 )
 from .registry import METHODS
+from .span import span_weights
 from .treatment import TREATMENTS, Treatment, from_losses, one_pass, treated, treatment_of
 
 __all__ = [
@@ -132,6 +133,7 @@ __all__ = [
     "one_pass",
     "products",
     "signed",
+    "span_weights",
     "treated",
     "treatment_of",
     "unsolved_steps",
