@@ -68,6 +68,7 @@ from .hyper import (
     method_named,
     values_for,
 )
+from .matched_norm import MATCHED_NORM, why_no_matched_norm
 from .method import (
     UNSOLVED,
     After,
@@ -92,6 +93,7 @@ from .treatment import TREATMENTS, Treatment, from_losses, one_pass, treated, tr
 
 __all__ = [
     "GOLDEN",
+    "MATCHED_NORM",
     "METHODS",
     "TREATMENTS",
     "UNSOLVED",
@@ -140,4 +142,5 @@ __all__ = [
     "updated",
     "values_for",
     "weighed",
+    "why_no_matched_norm",
 ]

@@ -16,6 +16,12 @@ from mtofront.picture import clock
 from mtofront.problems import FAMILIES, LABEL_OPTIONS, Problem
 from mtofront.sweep import Estimate, Plan, passes_per_step
 
+SECOND_PHASE = {
+    "mean_weights": "as linear scalarization at the weights they used on average",
+    "update_norm": "at these weights, with updates as long as theirs",
+    "longer": "with as many backward passes as the other arms' runs cost",
+}
+"""Control -> how it repeats runs."""
 COLOURS = {"beats": "green", "matches": "cyan", "worse": "red", "inconclusive": "yellow"}
 
 
@@ -74,6 +80,8 @@ def plan_table(planned: Plan, estimated: Estimate, console: Console) -> None:
             "front needs them.",
             highlight=False,
         )
+    for told in _second_phase(planned):
+        console.print(told, highlight=False)
     if planned.config.scheduler:
         console.print(_halving(planned, estimated), highlight=False)
     console.print(planned.pack_size.sentence(), highlight=False)
@@ -84,6 +92,17 @@ def plan_table(planned: Plan, estimated: Estimate, console: Console) -> None:
         f"{clock(estimated.seconds)} on {estimated.workers} workers. Nothing was started.",
         highlight=False,
     )
+
+
+def _second_phase(planned: Plan) -> list[str]:
+    """What each kind of control repeats, a line a kind."""
+    lines = []
+    for kind, told in SECOND_PHASE.items():
+        found = [control for control, _ in planned.controls.values() if control.kind == kind]
+        if found:
+            names = ", ".join(dict.fromkeys(control.repeats for control in found))
+            lines.append(f"Then {kind}: the runs of {names} again, {told}.")
+    return lines
 
 
 def _halving(planned: Plan, estimated: Estimate) -> str:
