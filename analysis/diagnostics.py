@@ -56,18 +56,17 @@ def last_of(table: pd.DataFrame) -> pd.DataFrame:
 def gradient_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row an arm: what its gradients were like at the last evaluation.
 
-    Columns: arm, then each of GRADIENTS with its interval, then largest_norm: the largest mean norm
-    of a task over the smallest.
+    Columns: arm; conflict, cosine and similarity (the GRADIENTS in short), each with _low and
+    _high; norm_ratio, the largest mean norm of a task over the smallest.
     """
     rows = last_of(table)
     found = pd.DataFrame({"arm": rows["arm"].unique()})
-    for measure in GRADIENTS:
+    for measure, short in zip(GRADIENTS, ("conflict", "cosine", "similarity"), strict=True):
         own = rows[rows["measure"] == measure].set_index("arm")
-        for name in ("mean", "low", "high"):
-            column = measure if name == "mean" else f"{measure}_{name}"
+        for name, column in (("mean", short), ("low", f"{short}_low"), ("high", f"{short}_high")):
             found[column] = found["arm"].map(own[name])
     norms = rows[rows["measure"] == NORM].groupby("arm")["mean"]
-    found["largest_norm"] = found["arm"].map(norms.max() / norms.min())
+    found["norm_ratio"] = found["arm"].map(norms.max() / norms.min())
     return found
 
 

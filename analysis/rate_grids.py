@@ -36,8 +36,9 @@ def grid_table(comparison: Comparison, specs: Specs) -> pd.DataFrame:
 
     grid_sd: standard deviation over grids, the root of its mean square over seeds. seed_sd: over
     seeds, the same over grids. low, high: intervals by the jackknife over seeds on a logarithmic
-    scale, NaN for fewer than three seeds. ratio: grid_sd over seed_sd. Seeds without a finished run
-    in every grid are left out; so are arms with one grid or fewer than two such seeds.
+    scale, NaN for fewer than three seeds. ratio: grid_sd over seed_sd, NaN if that is 0. Seeds
+    without a finished run in every grid are left out; so are arms with one grid or fewer than two
+    such seeds.
     """
     runs = comparison.runs.normalised(comparison.normalisation)
     rows: list[dict[str, object]] = []
@@ -82,7 +83,7 @@ def _row(table: Floats, comparison: Comparison) -> dict[str, object]:
     wanted: dict[str, Callable[[Floats], float]] = {
         "grid": lambda t: _spread(t, axis=0),
         "seed": lambda t: _spread(t, axis=1),
-        "ratio": lambda t: _spread(t, axis=0) / _spread(t, axis=1),
+        "ratio": _ratio,
     }
     for name, statistic in wanted.items():
         low, high = _jackknife(table, statistic, confidence)
@@ -93,6 +94,12 @@ def _row(table: Floats, comparison: Comparison) -> dict[str, object]:
 
 def _spread(table: Floats, axis: int) -> float:
     return float(np.sqrt(table.var(axis=axis, ddof=1).mean()))
+
+
+def _ratio(table: Floats) -> float:
+    """The spread over grids over that over seeds; NaN where seeds make no difference."""
+    seeds = _spread(table, axis=1)
+    return _spread(table, axis=0) / seeds if seeds else math.nan
 
 
 def _jackknife(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,10 @@ MEAN = "(mean)"
 LARGEST = 2_000
 """Runs of an arm that are analysed; with more, settings are thinned evenly."""
 
+MERGED = ((), ("restart",), ("restart", "setting_and_rate"))
+"""Sources that become part of the residual, tried in turn: without repetition there would be none.
+With one setting and one rate, restarts are what is repeated; with one seed, nothing is."""
+
 Specs = Mapping[str, Mapping[str, Any]]
 Floats = NDArray[np.float64]
 
@@ -39,10 +44,11 @@ def variance_table(comparison: Comparison, frame: pd.DataFrame, specs: Specs) ->
     the same for all settings. setting_and_rate: what a rate does to some settings more than to
     others. seed: what all runs of a seed share: the start of the network, the order of the
     minibatches and the method's random numbers all follow from it. restart: the same for trainings
-    that differ in nothing but these, within a seed. residual: what none of them explains. A source
-    with one level, or one that cannot be told from those before it, has no row. sd, low, high: the
-    estimate and its interval, see `variance.components`; NaN without degrees of freedom for the
-    residual. share: of the sum of the variances. freedom: degrees of freedom.
+    that differ in nothing but these, within a seed; where nothing else differs within a seed, they
+    are the residual. residual: what none of them explains. A source with one level, or one that
+    cannot be told from those before it, has no row. sd, low, high: the estimate and its interval,
+    see `variance.components`; NaN without degrees of freedom for the residual. share: of the sum of
+    the variances. freedom: degrees of freedom.
     """
     runs = comparison.runs.normalised(comparison.normalisation)
     stopped = set(frame.loc[frame["measure"] == STOPPED, "run"])
@@ -76,7 +82,10 @@ def setting_of(run: object, specs: Specs) -> str:
 
 def _rows(arm: str, runs: Runs, specs: Specs, confidence: float) -> list[dict[str, object]]:
     losses = np.column_stack([runs.report, runs.report.mean(axis=1)])
-    found = components(losses, _factors(runs, specs), confidence)
+    for left_out in MERGED:
+        found = components(losses, _factors(runs, specs, left_out), confidence)
+        if found["residual"].freedom:
+            break
     names = (*runs.tasks, MEAN)
     variances = np.array([one.variance for one in found.values()])
     total = np.nansum(variances, axis=0)
@@ -103,20 +112,26 @@ def _deviations(one: Component, column: int) -> dict[str, float]:
     return {name: float(np.sqrt(values[column])) for name, values in numbers.items()}
 
 
-def _factors(runs: Runs, specs: Specs) -> dict[str, Factor]:
-    """The sources of one arm's runs, in the order in which they are adjusted for."""
+def _factors(runs: Runs, specs: Specs, left_out: tuple[str, ...]) -> dict[str, Factor]:
+    """The sources of one arm's runs, in the order in which they are adjusted for, but for some."""
     own = [specs[training_of(run)] for run in runs.run]
     settings = [setting_of(run, specs) for run in runs.run]
     rates = [spec["lr"] for spec in own]
     seeds = [int(seed) for seed in runs.seed]
     restarts = [(seed, spec.get("restart", 0)) for seed, spec in zip(seeds, own, strict=True)]
     cells = list(zip(settings, rates, strict=True))
-    return {
+    cell = ("setting", "learning_rate", "setting_and_rate")
+    found = {
         "setting": Factor(settings, True, ("learning_rate",)),
         "learning_rate": Factor(rates, True, ("setting",)),
         "setting_and_rate": Factor(cells, True, ("setting", "learning_rate")),
-        "seed": Factor(seeds, False, ("setting_and_rate",), within="restart"),
-        "restart": Factor(restarts, False, ("setting_and_rate", "seed")),
+        "seed": Factor(seeds, False, cell, within="restart"),
+        "restart": Factor(restarts, False, (*cell, "seed")),
+    }
+    return {
+        name: replace(factor, given=tuple(set(factor.given) - set(left_out)))
+        for name, factor in found.items()
+        if name not in left_out
     }
 
 
