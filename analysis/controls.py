@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,9 @@ COLUMNS = (
 FINDINGS = ("as good", "falls short", "undecided")
 
 
-def explained(comparison: Comparison, controls: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def compare_controls(
+    comparison: Comparison, controls: Mapping[str, Mapping[str, Any]]
+) -> pd.DataFrame:
     """Return one row a control and arm that it is of, with COLUMNS.
 
     controls: the manifest's. Margins are those of the verdicts, means over the seeds that both have
@@ -52,16 +54,18 @@ def finding(low: float, high: float, equivalence: float) -> str:
     return "falls short" if low > 0 else "undecided"
 
 
-def explanations(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
+def explanations(table: pd.DataFrame) -> list[str]:
     """Return a sentence an arm: what its controls say of where its result comes from.
 
-    table: as `explained` returns it. names: the arms, in their order.
+    table: as `compare_controls` returns it.
     """
-    found = {arm: dict(zip(own["kind"], own["finding"])) for arm, own in table.groupby("arm")}
-    return [f"{arm}: {_explanation(found[arm])}" for arm in names if arm in found]
+    found = {
+        str(arm): own.set_index("kind")["finding"] for arm, own in table.groupby("arm", sort=False)
+    }
+    return [f"{arm}: {_explanation(found[arm].to_dict())}" for arm in found]
 
 
-def _explanation(found: Mapping[str, str]) -> str:
+def _explanation(found: Mapping[Hashable, str]) -> str:
     """What follows from the findings, kind by kind."""
     says = []
     mean, norm, longer = (found.get(k) for k in ("mean_weights", "update_norm", "longer"))

@@ -16,6 +16,8 @@ from mtofront.picture import clock
 from mtofront.problems import FAMILIES, LABEL_OPTIONS, Problem
 from mtofront.sweep import Estimate, Plan, passes_per_step
 
+SHORT = 13
+"""Letters of an arm's name for which a verdict has room."""
 SECOND_PHASE = {
     "mean_weights": "as linear scalarization at the weights they used on average",
     "update_norm": "at these weights, with updates as long as theirs",
@@ -35,7 +37,7 @@ def verdict_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     for row in rows:
         colour = COLOURS[row["verdict"]]
         table.add_row(
-            str(row["arm"]),
+            _broken(str(row["arm"])),
             f"[{colour}]{row['verdict']}[/]",
             _signed(row["margin"]),
             f"{_signed(row['low'])} … {_signed(row['high'])}",
@@ -51,6 +53,11 @@ def verdict_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         style="dim",
         highlight=False,
     )
+
+
+def _broken(name: str) -> str:
+    """A long name, with a line for what follows its last dot."""
+    return name if len(name) <= SHORT else ".\n".join(name.rsplit(".", 1))
 
 
 def _signed(value: float | None) -> str:
