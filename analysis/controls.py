@@ -90,7 +90,7 @@ def _explanation(found: Mapping[Hashable, str]) -> str:
         says.append("its backward passes, spent on longer scalarization, do at least as well")
     elif longer == "falls short":
         says.append("its backward passes, spent on longer scalarization, do not do as well")
-    undecided = [kind for kind, word in found.items() if word == "undecided"]
+    undecided = [str(kind) for kind, word in found.items() if word == "undecided"]
     if undecided:
         says.append(f"undecided: {', '.join(undecided)}")
     return "; ".join(says) + "."

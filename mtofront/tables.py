@@ -56,8 +56,8 @@ def verdict_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 
 def _broken(name: str) -> str:
-    """A long name, with a line for what follows its last dot."""
-    return name if len(name) <= SHORT else ".\n".join(name.rsplit(".", 1))
+    """A long name, with a line of its own from its last dot on."""
+    return name if len(name) <= SHORT else "\n.".join(name.rsplit(".", 1))
 
 
 def _signed(value: float | None) -> str:
