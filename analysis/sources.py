@@ -22,7 +22,7 @@ COLUMNS = (
 SOURCES = ("setting", "learning_rate", "setting_and_rate", "seed", "restart", "residual")
 MEAN = "(mean)"
 """Stands for the mean over tasks where a task is named."""
-LARGEST = 2_000
+LARGEST = 1_000
 """Runs of an arm that are analysed; with more, settings are thinned evenly."""
 
 MERGED = ((), ("restart",), ("restart", "setting_and_rate"))
