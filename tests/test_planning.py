@@ -206,8 +206,8 @@ def test_arms_with_the_same_grid_share_a_note_and_listed_weights_are_meant_so(bo
     (note,) = both.notes
     assert note == (
         "scalarization, pcgrad: none of the 2 weight vectors weigh all tasks, the others leave "
-        "some task untrained, so that verdicts rest on a front without a middle; use weights: {grid: "
-        "log_odds, points: N, low: 0.02}, or more points"
+        "some task untrained, so that verdicts rest on a front without a middle; use weights: "
+        "{grid: log_odds, points: N, low: 0.02}, or more points"
     )
     assert planned(bowls, "arms.single={method: linear, weights: [[1, 0], [0, 1]]}").notes == ()
     (listed,) = planned(bowls, "arms.scalarization.weights=[[1, 0], [0, 1]]").notes
