@@ -48,7 +48,7 @@ def weighing_all(vectors: Sequence[Vector]) -> int:
 def _note(arms: Sequence[str], vectors: int, inner: int) -> str:
     return (
         f"{', '.join(arms)}: {inner or 'none'} of the {vectors} weight vectors "
-        f"{'weighs' if inner == 1 else 'weigh'} all tasks, the others leave some task untrained, "
+        f"{'weighs' if inner < 2 else 'weigh'} all tasks, the others leave some task untrained, "
         "so that verdicts rest on a front without a middle; use weights: {grid: log_odds, points: "
         "N, low: 0.02}, or more points"
     )

@@ -81,7 +81,7 @@ def test_weights_without_a_middle_are_noted_before_and_after_training(bowls: Pat
         code, out, err = command(name, *given, *rest)
         assert code == 0 and max(map(len, err.splitlines())) <= 80
         said = " ".join(err.split())
-        before = "note: scalarization: none of the 2 weight vectors weigh all tasks,"
+        before = "note: scalarization: none of the 2 weight vectors weighs all tasks,"
         after = "note: No run of scalarization weighs all tasks: each of its 2 weight vectors"
         assert said.count(before) == (name != "resume")
         assert said.count(after) == (name != "plan")

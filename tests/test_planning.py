@@ -182,10 +182,10 @@ def noted(path: Path, grid: str, points: int, tasks: int, arm: str = "scalarizat
 def test_grids_of_which_hardly_a_vector_weighs_all_tasks_are_noted(bowls: Path, tasks: int) -> None:
     few = noted(bowls, "riesz", 2 * tasks, tasks)
     corners = noted(bowls, "lattice", tasks, tasks)
-    assert corners == f"scalarization: none of the {tasks} weight vectors weigh all tasks"
+    assert corners == f"scalarization: none of the {tasks} weight vectors weighs all tasks"
     # two tasks: both ends and two between them
-    count = "2" if tasks == 2 else "none"
-    assert few == f"scalarization: {count} of the {2 * tasks} weight vectors weigh all tasks"
+    count, verb = ("2", "weigh") if tasks == 2 else ("none", "weighs")
+    assert few == f"scalarization: {count} of the {2 * tasks} weight vectors {verb} all tasks"
     assert noted(bowls, "log_odds", 2 * tasks, tasks) == ""
     assert noted(bowls, "dirichlet", 2 * tasks, tasks) == ""
 
@@ -205,7 +205,7 @@ def test_arms_with_the_same_grid_share_a_note_and_listed_weights_are_meant_so(bo
     both = planned(bowls, f"arms.scalarization.{lattice}", f"arms.pcgrad.{lattice}")
     (note,) = both.notes
     assert note == (
-        "scalarization, pcgrad: none of the 2 weight vectors weigh all tasks, the others leave "
+        "scalarization, pcgrad: none of the 2 weight vectors weighs all tasks, the others leave "
         "some task untrained, so that verdicts rest on a front without a middle; use weights: "
         "{grid: log_odds, points: N, low: 0.02}, or more points"
     )
