@@ -36,7 +36,7 @@ def weight_table(comparison: Comparison, frame: pd.DataFrame) -> pd.DataFrame:
     absolute weights of all tasks; the mean over seeds of the means over an arm's runs that did not
     diverge. low, high: Student's interval over seeds. moved: how far a share of a run lies from the
     same share at another evaluation, at most, over tasks and evaluations; the mean over the arm's
-    runs. No rows for methods that answer with a direction, or for records without diagnostics.
+    runs. No rows for methods without weights, or for records without diagnostics.
     """
     rows = _recorded(comparison, frame, (WEIGHT,))
     sums = rows["value"].abs().groupby([rows["run"], rows["step"]]).transform("sum")

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from .atomic import replace_text
 from .attainment import attainment_table
 from .budget import budget_curves
+from .controls import compare_controls, explanations
 from .coverage import coverage, failures, solver_misses
 from .effort import effort
 from .export import best_runs, normalisation_table, prices, runs_table, verdict_rows
@@ -49,7 +50,8 @@ def write_report(folder: str | Path) -> Path:
     """
     source = Path(folder)
     manifest, frame, table = load_manifest(source), load(source), coverage(source)
-    comparison = judge(frame, Settings(**manifest["report"]))
+    controls = manifest.get("controls", {})
+    comparison = judge(frame, Settings(**manifest["report"], controls=tuple(controls)))
     target, sweep = source / "report", utility_sweep(comparison)
     curves = budget_curves(
         comparison.runs,
@@ -66,6 +68,8 @@ def write_report(folder: str | Path) -> Path:
     tables = _tables(comparison, table, manifest, sweep)
     tables |= {"solvers": solver_misses(frame), "delta_m": relative.rows, "budget": curves}
     tables |= explanation.tables
+    if controls:
+        tables["controls"] = compare_controls(comparison, controls)
     for name, content in tables.items():
         write_table(content, target / "tables" / name)
     write_table(comparison.rows, target / "verdicts")
@@ -79,6 +83,7 @@ def write_report(folder: str | Path) -> Path:
         tables=tables,
         figures=drawn,
         flips=flips(sweep),
+        explanations=explanations(tables["controls"]) if controls else [],
         delta_source=relative.source,
         approximate=not is_exact(len(comparison.runs.run), len(comparison.runs.tasks)),
         data=data,

@@ -53,8 +53,12 @@ def _listed_seeds(seeds: list[int]) -> str:
 
 
 def summary(comparison: Comparison) -> str:
-    """Return the answer in a few sentences: which arms beat, match or trail the baseline."""
+    """Return the answer in a few sentences: which arms beat, match or trail the baseline.
+
+    Controls explain arms and are no answer.
+    """
     rows, baseline = comparison.rows, comparison.settings.baseline
+    rows = rows[~rows["arm"].isin(comparison.settings.controls)]
     says = {
         "beats": ("beats", "beat", f"tuned {baseline}"),
         "matches": ("matches", "match", f"tuned {baseline}"),
@@ -121,9 +125,9 @@ def _undecided(row: Mapping[Hashable, Any], comparison: Comparison) -> str:
     found = comparison.statistics.set_index("arm").loc[row["arm"]]
     ends = f"{signed(row['low'])} to {signed(row['high'])}"
     if row["low"] > 0 or row["high"] < 0:
-        share = (
-            f"after Holm's correction for {len(comparison.rows)} arms p is {found['p_holm']:.2g}"
-        )
+        controls = comparison.rows["arm"].isin(comparison.settings.controls)
+        alike = int((controls == (row["arm"] in comparison.settings.controls)).sum())
+        share = f"after Holm's correction for {alike} arms p is {found['p_holm']:.2g}"
         return f"The interval, {ends}, excludes 0, but not surely enough: {share}."
     more = found["further_seeds"]
     if math.isinf(more):

@@ -68,6 +68,7 @@ from .hyper import (
     method_named,
     values_for,
 )
+from .matched_norm import MATCHED_NORM, why_no_matched_norm
 from .method import (
     UNSOLVED,
     After,
@@ -87,10 +88,12 @@ from .method import (
     number,
 )
 from .registry import METHODS
+from .span import span_weights
 from .treatment import TREATMENTS, Treatment, from_losses, one_pass, treated, treatment_of
 
 __all__ = [
     "GOLDEN",
+    "MATCHED_NORM",
     "METHODS",
     "TREATMENTS",
     "UNSOLVED",
@@ -132,10 +135,12 @@ __all__ = [
     "one_pass",
     "products",
     "signed",
+    "span_weights",
     "treated",
     "treatment_of",
     "unsolved_steps",
     "updated",
     "values_for",
     "weighed",
+    "why_no_matched_norm",
 ]

@@ -16,6 +16,7 @@ from mtofront.analysis import (
     ComparisonError,
     Settings,
     coverage,
+    explanations,
     judge_table,
     read_table,
     reservations,
@@ -267,7 +268,10 @@ def _report(directory: Path, as_json: bool) -> None:
     page = write_report(directory)
     rows = json.loads((page.parent / "verdicts.json").read_text())
     _print_verdicts(rows, as_json)
+    controls = page.parent / "tables" / "controls.csv"
     if not as_json:
+        for line in explanations(read_table(controls)) if controls.exists() else ():
+            Console().print(line, highlight=False, markup=False)
         Console().print(f"Report: {page}", highlight=False, soft_wrap=True)
 
 

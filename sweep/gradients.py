@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtofront.methods import Signals, State, evidence_of, from_losses, updated
+from mtofront.methods import Signals, State, evidence_of, from_losses, span_weights, updated
 from mtofront.problems import Split
 
 from .network import Network, Tensors
@@ -33,7 +33,8 @@ class Stepped:
     """What a step makes: gradients (N, ...) by parameter, losses (N, T) float64, the next state.
 
     losses: as measured, before weights and logarithms. weights: (N, T) float64, what the method
-    weighed the tasks' gradients by, None if it answered otherwise.
+    weighed the tasks' gradients by; where it answered with a direction, those of the combination
+    nearest to it (`span_weights`) if the rule follows them, else None.
     """
 
     gradients: Tensors
@@ -93,7 +94,10 @@ def _combined(
         for (task, name), gradient in zip(owners, told.heads, strict=True)
     }
     gradients = dict(zip(sharing.shared, grads, strict=True)) | heads
-    return Stepped(gradients, told.raw, update.state, update.weights)
+    weights = update.weights
+    if weights is None and rule.follow and rule.method.answers != "step":
+        weights = span_weights(update.direction, evidence.jacobian)
+    return Stepped(gradients, told.raw, update.state, weights)
 
 
 def scaled(gradient: Tensor, factors: Tensor | None, task: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -89,7 +89,7 @@ def train_epoch(
     train = net.problem.train
     device, held = train.device, train.inputs.device
     orders = minibatches(specs, len(train), min(specs[0].batch_size, len(train)), epoch).to(held)
-    rule = pack_rule(specs, device)
+    rule = replace(pack_rule(specs, device), follow=tally is not None)
     tasks, tensors = len(net.problem.tasks), len(net.sharing.shared)
     width = noise_width(rule.method, rule.treatment, tasks, tensors)
     if pack.tell is tell and net.batched and (specs[0].epochs - epoch) * len(orders) >= WORTH_STEPS:

@@ -16,7 +16,8 @@ class WeightTally:
 
     A task's weight is the factor on the gradient of its own loss, as measured, in the update of the
     shared parameters: the method's answer, times what `weights` before the method and logarithms
-    of losses multiply that gradient by.
+    of losses multiply that gradient by. For a direction, the answer is the combination of the
+    gradients that is nearest to it.
     """
 
     def __init__(self) -> None:
@@ -24,7 +25,7 @@ class WeightTally:
         self._steps = 0
 
     def add(self, rule: Rule, stepped: Stepped) -> None:
-        """Take in a step. Methods that answer with a direction leave nothing to take in."""
+        """Take in a step. A method that is an optimiser of its own leaves nothing to take in."""
         if stepped.weights is None:
             return
         weights = stepped.weights * _slopes(rule, stepped.losses)
