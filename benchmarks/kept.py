@@ -41,10 +41,7 @@ def keep(folder: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     (target / "records").mkdir(parents=True)
     manifest = load_manifest(folder)
-    manifest["runs"] = {
-        run: {name: spec[name] for name in OF_A_RUN if name in spec}
-        for run, spec in manifest["runs"].items()
-    }
+    manifest["runs"] = {run: _few_settings(spec) for run, spec in manifest["runs"].items()}
     manifest["packs"] = []
     (target / "manifest.json").write_text(_lines(manifest), encoding="utf-8")
     shutil.copy(folder / "config.yaml", target)
@@ -55,6 +52,13 @@ def keep(folder: Path, target: Path) -> None:
     shutil.copy(folder / "report" / "tables" / "effort.csv", target)
     for name in FIGURES:
         _small(folder / "report" / f"{name}.png", target / f"{name}.png")
+
+
+def _few_settings(spec: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a run's spec; a weight decay where there is one."""
+    decay = spec["optimizer"]["weight_decay"]
+    kept = {name: spec[name] for name in OF_A_RUN if name in spec}
+    return kept | ({"weight_decay": decay} if decay else {})
 
 
 def _few(frame: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
