@@ -93,7 +93,9 @@ def _least(tasks: int, noise: float, seeds: int, repeats: int, log: Log) -> str:
             Cell(tasks, shape, kind, noise, seeds, STEPS[step])
             for shape, kind in itertools.product(SHAPES, ("settled", "spread"))
         ]
-        found = log.answers(cells, max(1, repeats // len(cells)))
+        found = log.answers(cells, each := max(1, repeats // len(cells)))
+        if len(found) < each * len(cells):
+            raise SystemExit("the time is over; the same command without --minutes goes on")
         # A gain below the equivalence may be found real and still be called a match.
         return bool((found["low"] > 0).mean() >= 0.8)
 

@@ -46,6 +46,8 @@ class Log:
         self._run(todo, len(jobs))
         known = self._known()
         rows = [known[_key(job)] for job in jobs if _key(job) in known]
+        if not rows:
+            raise SystemExit("the time was over before an experiment was; give --minutes more")
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
     def _known(self) -> dict[tuple[object, ...], dict[str, object]]:
