@@ -33,17 +33,17 @@ from .table_files import number, write_table
 from .utility import Utility, flips, shares, utility_sweep, utility_table
 from .verdict import Comparison, judge
 from .why import explain
-from .wording import sentence, signed, status, summary
+from .wording import reservations, sentence, signed, status, summary
 
 
 def write_report(folder: str | Path) -> Path:
     """Analyse a results folder and return the path of its report, DIR/report/index.html.
 
     Also written: front, arms, margins, attainment, utility, budget, variance, and gradients and
-    task_weights where they were recorded, as .png, .svg and .pdf;
-    verdicts.csv, .json, .md and .tex; tables/*.csv, the short ones as .md and .tex too. Each file
+    task_weights where they were recorded, as .png, .svg and .pdf; verdicts.csv, .json, .md and
+    .tex; notes.json (`reservations`); tables/*.csv, the short ones as .md and .tex too. Each file
     is replaced whole. The page needs no network: figures, style, numbers and plotly are in it.
-    Partial results are reported as such in its first line.
+    Partial results are reported as such in its first line, and other reservations right after it.
 
     Raises RecordsError for a folder that cannot be read, ComparisonError for one without a finished
     run of the baseline.
@@ -73,12 +73,15 @@ def write_report(folder: str | Path) -> Path:
     for name, content in tables.items():
         write_table(content, target / "tables" / name)
     write_table(comparison.rows, target / "verdicts")
+    notes = reservations(comparison)
+    replace_text(target / "notes.json", json.dumps(notes, indent=1) + "\n")
     replace_text(target / "verdicts.json", json.dumps(verdict_rows(comparison), indent=1) + "\n")
     data = page_data(comparison, frame, manifest["runs"])
     page = render(
         **_facts(source, comparison, prices(frame, comparison.settings.baseline)),
         manifest=manifest,
         status=status(table),
+        notes=notes,
         partial=bool(table["failed"].sum() + table["missing"].sum()),
         tables=tables,
         figures=drawn,

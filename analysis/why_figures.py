@@ -27,7 +27,7 @@ TITLES = {
 
 
 def variance_figure(sources: pd.DataFrame, grids: pd.DataFrame) -> Figure:
-    """Return standard deviations by source beside those of tuned results over grids and seeds.
+    """Return standard deviations by source, beside them those of tuned results if there are any.
 
     Both of the mean normalised loss, one row an arm, on one logarithmic axis. sources, grids: the
     tables of `variance_table` and `grid_table`.
@@ -43,19 +43,21 @@ def variance_figure(sources: pd.DataFrame, grids: pd.DataFrame) -> Figure:
     with mpl.rc_context(STYLE):
         height = max(0.13 * len(arms) * (len(parts) + 1), 0.42 * len(arms)) + 1.5
         figure = Figure(figsize=(11, height), layout="constrained")
-        axes = figure.subplots(1, 2, sharey=True)
-        low, high = _limits([*parts.values(), *tuned.values()])
-        for ax, shown in zip(axes, (parts, tuned), strict=True):
+        panels = {"all runs: by source": parts}
+        if len(right):
+            panels["tuned result: over grids of learning rates, over seeds"] = tuned
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        low, high = _limits([rows for shown in panels.values() for rows in shown.values()])
+        for ax, (title, shown) in zip(axes, panels.items(), strict=True):
             draw_axis(ax, "x", Axis("standard deviation, normalised loss", low, high, True))
             draw_deviations(ax, arms, shown)
-        axes[0].set_title("all runs: by source")
-        axes[1].set_title("tuned result: over grids of learning rates, over seeds")
+            ax.set_title(title)
         axes[0].set_yticks(np.arange(len(arms)), arms)
         axes[0].set_ylim(len(arms) - 0.5, -0.5)
         handles = [
             Line2D([], [], linestyle="", color=colour, marker=marker, label=name.replace("_", " "))
             for name, (colour, marker) in _looks().items()
-            if name in parts or name in ("learning_rate", "seed")
+            if any(name in shown for shown in panels.values())
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
@@ -130,10 +132,9 @@ def weights_figure(table: pd.DataFrame) -> Figure:
             figure = Figure(figsize=(6, 1), layout="constrained")
             figure.suptitle("No arm's weights move")
             return figure
-        columns = min(COLUMNS, max(len(arms), 2))
-        rows = math.ceil(len(arms) / columns)
-        figure = Figure(figsize=(2.9 * columns, 2.5 * rows + 0.5), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        rows = math.ceil(len(arms) / COLUMNS)
+        figure = Figure(figsize=(2.9 * COLUMNS, 2.5 * rows + 0.5), layout="constrained")
+        grid = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True, sharey=True)
         axes = list(grid.flat)
         for ax, arm in zip(axes, arms, strict=False):
             for k, task in enumerate(tasks):

@@ -30,8 +30,19 @@ def status(table: pd.DataFrame) -> str:
 
 
 def reservations(comparison: Comparison) -> list[str]:
-    """Return a line for each arm of which only a part, or nothing, could be compared."""
+    """Return what to know before any verdict, a line each.
+
+    A baseline none of whose runs weighs all tasks; arms of which only a part, or nothing, could be
+    compared.
+    """
     lines, baseline = [], comparison.settings.baseline
+    if comparison.edge_vectors:
+        vectors = _count(comparison.edge_vectors, "weight vector")
+        lines.append(
+            f"No run of {baseline} weighs all tasks: each of its {vectors} leaves some task "
+            "untrained. Its front has no middle, and whoever trains all tasks may beat it for that "
+            "alone; compare with weights that are all positive."
+        )
     seeds = comparison.margins.groupby("arm")["seed"].nunique()
     for arm in comparison.rows["arm"]:
         count = int(seeds.get(arm, 0))

@@ -198,12 +198,15 @@ class Config(Section):
     @classmethod
     def _kinds_or_kinds_with_arms(cls, value: Any) -> Any:
         """`[longer]` means `{longer: null}`, and `{longer: pcgrad}` means `{longer: [pcgrad]}`."""
-        if isinstance(value, str | list | tuple):
-            kinds = tuple([value] if isinstance(value, str) else value)
-            return dict.fromkeys(_distinct(kinds, "control"))
+        kinds = (value,) if isinstance(value, str) else value
+        if isinstance(kinds, list | tuple) and all(isinstance(kind, str) for kind in kinds):
+            return dict.fromkeys(_distinct(tuple(kinds), "control"))
         if isinstance(value, dict):
             return {k: [arms] if isinstance(arms, str) else arms for k, arms in value.items()}
-        return value
+        raise ValueError(
+            f"controls are some of {', '.join(CONTROLS)}, as a list, or as a mapping to arms like "
+            f"{{{CONTROLS[0]}: [pcgrad]}}; found {value!r}"
+        )
 
     @field_validator("controls")
     @classmethod

@@ -20,6 +20,7 @@ from .costs import mean_passes_per_step
 from .examine import admit
 from .fitting import check_methods
 from .halving import epochs_spent
+from .middle import weight_notes
 from .packsize import PackSize, fitting_pack
 from .provide import placed_problem, provide
 from .searches import Search
@@ -47,7 +48,7 @@ class Plan:
 
     pack_size: how large they may be, and why. rounds: adaptive arm -> what comes later. controls:
     arm of the second phase -> what it is, its runs with weights that stand for others.
-    notes: on the problem, what may be a mistake of the user's.
+    notes: on the problem and the weights, what may be a mistake of the user's.
     """
 
     config: Config
@@ -131,6 +132,8 @@ def plan(config: Config) -> Plan:
     tasks = len(problem.tasks)
     _check_report(config, problem)
     settings = arm_settings(config, tasks)
+    trials = {arm: [setting[0] for setting in found] for arm, found in settings.items()}
+    notes += weight_notes(config, trials)
     batch = min(config.budget.batch_size, len(problem.train))
     check_methods(config, problem, batch)
     specs = [

@@ -88,7 +88,7 @@ def test_every_promised_file_is_there_and_nothing_else(complete: Path) -> None:
         "indicator_means", "indicators", "learning_rate_grids", "margins", "normalisation", "runs",
         "solvers", "statistics", "tastes", "utility", "variance",
     ]  # fmt: skip
-    expected = {"index.html", "verdicts.json"}
+    expected = {"index.html", "notes.json", "verdicts.json"}
     expected |= {f"{name}.{form}" for name in figures for form in ("png", "svg", "pdf")}
     stems = ["verdicts", *(f"tables/{name}" for name in tables)]
     expected |= {f"{stem}.{form}" for stem in stems for form in ("csv", "md", "tex")}

@@ -12,8 +12,10 @@ from scipy import stats
 from tables import Run, run, write_folder
 
 from mtofront.analysis import judge, load, load_manifest
+from mtofront.analysis.rate_grids import grid_table
 from mtofront.analysis.sources import MEAN, deviations, variance_table
 from mtofront.analysis.variance import Component, Factor, components
+from mtofront.analysis.why_figures import variance_figure
 
 # the axes of the tables below: settings, rates, seeds
 SETTINGS, RATES, SEEDS = 4, 3, 5
@@ -181,6 +183,24 @@ def test_many_runs_are_thinned_by_settings(tmp_path: Path, monkeypatch: pytest.M
     own = table[table["arm"] == "scalarization"]
     assert own["runs"].unique().tolist() == [16]
     assert own.set_index("source").loc["setting", "levels"].unique().tolist() == [2]
+
+
+def test_every_deviation_is_drawn_and_tuned_results_only_where_there_are_grids(
+    tmp_path: Path,
+) -> None:
+    folder = made_up(tmp_path)
+    table = table_of(folder)
+    grids = grid_table(judge(load(folder)), load_manifest(folder)["runs"])
+    assert grids["arm"].unique().tolist() == ["scalarization"]
+    one, two = variance_figure(table, grids.iloc[:0]), variance_figure(table, grids)
+    assert (len(one.axes), len(two.axes)) == (1, 2)
+    drawn = {
+        float(line.get_xdata()[0])  # type: ignore[index, arg-type]
+        for line in one.axes[0].lines
+        if line.get_marker() not in ("", "None") and len(line.get_xdata()) == 1  # type: ignore[arg-type]
+    }
+    mean = table[(table["task"] == MEAN) & (table["sd"] > 0)]
+    assert drawn == set(mean["sd"])
 
 
 def test_the_short_table_has_a_row_an_arm_and_a_column_a_source(tmp_path: Path) -> None:

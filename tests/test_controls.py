@@ -231,6 +231,8 @@ def test_a_folder_that_began_with_other_controls_is_refused(controlled: Path) ->
     [
         ({"controls": ["mean_weight"]}, "unknown control 'mean_weight'; did you mean"),
         ({"controls": ["longer", "longer"]}, "every control may be given only once"),
+        ({"controls": 5}, "controls are some of mean_weights, .* found 5"),
+        ({"controls": [{"longer": "pcgrad"}]}, "or as a mapping to arms like"),
         ({"controls": {"longer": []}}, "longer needs at least one arm"),
         ({"controls": {"longer": ["pcgra"]}}, "found 'pcgra'; allowed: pcgrad, uncertainty"),
         ({"controls": {"longer": "scalarization"}}, "an arm other than the baseline"),
