@@ -102,17 +102,21 @@ WAYS: dict[str, Callable[[Split, list[Tensor]], Batches]] = {
 }
 
 
-def trained(batches: Batches, channels: int) -> list[float]:
-    """Losses of a small network at every step."""
+def trained(batches: Batches, channels: int, side: int) -> list[float]:
+    """Losses of a small network at every step. It is initialised first: DataLoader draws, too."""
     torch.manual_seed(0)
     net = nn.Sequential(
-        *(nn.Conv2d(3, channels, 4, stride=4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+        *(
+            nn.Conv2d(3, channels, 4, stride=4),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(channels * (side // 4) ** 2, 2),
+        )
     )
-    optimizer = None
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     losses = []
     for batch in batches:
         loss = nn.functional.cross_entropy(net(batch.inputs), batch.targets[0])
-        optimizer = optimizer or torch.optim.SGD(net.parameters(), lr=0.01)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -156,7 +160,7 @@ def ratios(path: Path, orders: list[Tensor], repetitions: int, channels: int, co
             if cold:
                 evict(path)
             start = time.perf_counter()
-            losses = trained(way(split, orders), channels)
+            losses = trained(way(split, orders), channels, split.inputs.shape[-1])
             walls[name].append(time.perf_counter() - start)
             expected = expected or losses
             assert losses == expected, f"{name}: other losses"
