@@ -1,5 +1,8 @@
 # Two commands: `make demo` draws the picture, `make test` checks everything. Both start from Python >= 3.10 and pip.
 # `make bench` times packs against the peers, about 10 minutes: make bench BENCH="--quick" or BENCH="--only mlp128".
+# `make reproduce CLAIM=landscape` trains a published claim's experiment again and compares (docs/reproductions.md);
+# `make pages` renews the parts of the documentation that are made from kept results.
+# `make docs` builds the documentation into build/site; open build/site/index.html.
 PYTHON ?= python3
 # What to give pip for torch. On Linux, PyPI's torch brings CUDA; for a CPU-only build:
 #   make demo TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
@@ -7,19 +10,30 @@ TORCH ?= torch==2.13.0
 # The version of LibMTL to time; a later one than PyPI's: LIBMTL=git+https://github.com/median-research-group/LibMTL
 LIBMTL ?= LibMTL==1.1.5
 BENCH ?=
+CLAIM ?=
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test bench lint types clean
+.PHONY: demo test bench lint types docs pages reproduce clean
 
 demo: .venv/installed
 	$(BIN)/mtofront run configs/quickstart.yaml
 
-test: .venv/installed-test lint types
+test: .venv/installed-test lint types docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 bench: .venv/installed-bench
 	$(BIN)/python benchmarks/throughput.py $(BENCH)
+
+reproduce: .venv/installed
+	$(BIN)/python benchmarks/reproduce.py run $(CLAIM)
+
+pages: .venv/installed
+	$(BIN)/python benchmarks/reproduce.py pages
+
+# not --quiet: with it, --strict does not see the warnings of broken links
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -40,6 +54,10 @@ types: .venv/installed-test
 
 .venv/installed-test: .venv/installed
 	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[docs]'
 	touch $@
 
 # LibMTL's own requirements bring torchvision, for models that are not timed

@@ -14,6 +14,7 @@ Everything is minimised. Runs are chosen on the validation split and reported on
 
 from __future__ import annotations
 
+from .controls import explanations
 from .coverage import coverage, failures
 from .distance import signed_distance
 from .errors import ComparisonError, RecordsError, RecordsWarning
@@ -37,6 +38,7 @@ __all__ = [
     "compare",
     "compare_table",
     "coverage",
+    "explanations",
     "failures",
     "front",
     "hypervolume",

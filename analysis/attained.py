@@ -157,13 +157,26 @@ def held_out(front: Attained) -> dict[str, tuple[Standing, float]]:
     own = front.baseline
     placebo = {}
     for weight in sorted(front.inner):
-        runs = np.flatnonzero(own.group == weight)
-        seen = [(standing(own.select[run], front, weight), run) for run in runs]
-        seen = [pair for pair in seen if pair[0].out is not None]
-        if seen:
-            best, run = max(seen, key=lambda pair: pair[0].select)
-            placebo[weight] = best, reported(own.report[run], front, weight)
+        best = _best_held_out(front, weight)
+        if best is not None:
+            run, stands = best
+            placebo[weight] = stands, reported(own.report[run], front, weight)
     return placebo
+
+
+def _best_held_out(front: Attained, weight: str) -> tuple[int, Standing] | None:
+    """The weight's run that stands furthest beyond the others' front, if others surround one."""
+    own = front.baseline
+    runs = np.flatnonzero(own.group == weight)
+    bounds = signed_distance(own.select[runs], own.select[front.without[weight]])
+    best: tuple[int, Standing] | None = None
+    for index in np.argsort(-bounds, kind="stable"):
+        if best is not None and best[1].select >= bounds[index]:
+            break
+        found = standing(own.select[runs[index]], front, weight)
+        if found.out is not None and (best is None or found.select > best[1].select):
+            best = int(runs[index]), found
+    return best
 
 
 def _bounds(runs: Floats, front: Attained, nearest: list[str]) -> Floats:

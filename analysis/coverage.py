@@ -20,17 +20,22 @@ def coverage(folder: str | Path) -> pd.DataFrame:
 
     done: finished with numbers to the end. stopped: ended early by the scheduler, with numbers to
     that point. diverged: finished, with NaN or inf on the way. failed:
-    no records, but a failure report. missing: neither, or in a round of an adaptive arm that is not
-    planned yet. The five sum to expected. Arms
-    are in the order of the manifest.
+    no records, but a failure report. missing: neither, or not planned yet, in a round of an
+    adaptive arm or as a control. The five sum to expected. Arms are in the order of the manifest.
 
     Raises RecordsError as `load` does, and for an unreadable failure report.
     """
     states = run_states(folder)
     counts = pd.crosstab(states["arm"], states["state"])
-    counts = counts.reindex(index=states["arm"].unique(), columns=list(STATES), fill_value=0)
-    for arm, search in load_manifest(folder).get("searches", {}).items():
+    manifest = load_manifest(folder)
+    controls = manifest.get("controls", {})
+    arms = dict.fromkeys([*states["arm"].unique(), *controls])
+    counts = counts.reindex(index=list(arms), columns=list(STATES), fill_value=0)
+    for arm, search in manifest.get("searches", {}).items():
         counts.loc[arm, "missing"] += search["runs"] - int((states["arm"] == arm).sum())
+    for name, control in controls.items():
+        if control["packs"] is None:
+            counts.loc[name, "missing"] = control["runs"]
     counts.insert(0, "expected", counts.sum(axis=1))
     counts.columns.name = None
     return counts.rename_axis("arm").reset_index()

@@ -47,7 +47,8 @@ def statistics(margins: pd.DataFrame, arms: list[str], settings: Settings) -> pd
     """Return one row an arm with COLUMNS: what its verdict rests on.
 
     margins: one row an arm and seed, see `seeds.compare_seeds`. distance, gap, luck, margin: means
-    over seeds. p_holm: `p_different` after Holm's step-down (1979) over the arms; see `Evidence`.
+    over seeds. p_holm: `p_different` after Holm's step-down (1979) over the arms that are no
+    controls, and over the controls; see `Evidence`.
     """
     rows = []
     for arm in arms:
@@ -62,7 +63,10 @@ def statistics(margins: pd.DataFrame, arms: list[str], settings: Settings) -> pd
         ends = {"low": found.low, "high": found.high}
         rows.append({"arm": arm, "seeds": len(own), **means, **ends, **tests})
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table["p_holm"] = holm(table["p_different"].to_numpy(np.float64))
+    table["p_holm"] = math.nan
+    is_control = table["arm"].isin(settings.controls)
+    for family in (is_control, ~is_control):
+        table.loc[family, "p_holm"] = holm(table.loc[family, "p_different"].to_numpy(np.float64))
     return table
 
 

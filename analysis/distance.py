@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize
 
 from .front import check_points
+from .mixture import mixture
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -18,7 +17,7 @@ TRADE_OFF = 0.05
 """What a loss in all other tasks together weighs against the task that is ahead; see `behind`."""
 
 PAIRS = 256
-"""Up to so many points of two tasks the chords are tried all at once; a program solves the rest."""
+"""Up to so many points of two tasks the chords are tried all at once; `mixture` finds the rest."""
 
 
 SHORTER = 1e-6
@@ -117,7 +116,7 @@ def _best(away: Floats, near: Indices, single: Place) -> Place:
         return single
     few = away.shape[1] == 2 and len(near) <= PAIRS
     shares = np.zeros(len(away))
-    shares[near] = _on_chords(away[near]) if few else _by_program(away[near])
+    shares[near] = _on_chords(away[near]) if few else _in_hull(away[near])
     place = _place(away, shares)
     return place if place.distance < single.distance else single
 
@@ -152,8 +151,9 @@ def _on_chords(away: Floats) -> Floats:
     return shares
 
 
-def _by_program(away: Floats) -> Floats:
-    """Shares (m,) of the best weighted mean of the members (m, T), by a linear program.
+def _in_hull(away: Floats) -> Floats:
+    """Shares (m,) of the weighted mean of the members (m, T) with the least `behind`, those far
+    away counting as a little dearer.
 
     Members `WIDEST` times as far as the usual one are dropped before: their share would be
     below the solver's accuracy, and their size would cost it its digits.
@@ -162,23 +162,9 @@ def _by_program(away: Floats) -> Floats:
     far = np.abs(away - nearest).max(axis=1)
     scale = max(float(np.median(far)), 1e-12)
     kept = np.flatnonzero(far <= WIDEST * scale)
+    close = (away[kept] - nearest) / scale
+    # Shares sum to 1, so that what is the same for every task is a part of each task's payoff.
+    dearer = TRADE_OFF * close.sum(axis=1) + SHORTER * far[kept] / scale
     shares = np.zeros(len(away))
-    shares[kept] = _solved((away[kept] - nearest) / scale, far[kept] / scale)
+    shares[kept] = mixture(close + dearer[:, None])
     return shares
-
-
-def _solved(away: Floats, far: Floats) -> Floats:
-    """Shares (m,) of the least `behind`, members that lie far away a little dearer."""
-    count, tasks = away.shape
-    cost = np.append(TRADE_OFF * away.sum(axis=1) + SHORTER * far, 1.0)
-    below: Any = np.hstack([away.T, -np.ones((tasks, 1))])
-    whole = np.append(np.ones(count), 0.0)[None, :]
-    bounds = [(0.0, None)] * count + [(None, None)]
-    equations = {"A_ub": below, "b_ub": np.zeros(tasks), "A_eq": whole, "b_eq": [1.0]}
-    for method in ("highs-ds", "highs-ipm"):
-        found = optimize.linprog(cost, **equations, bounds=bounds, method=method)
-        if found.x is not None:
-            shares: Floats = np.clip(found.x[:-1], 0.0, None)
-            shares /= shares.sum()
-            return shares
-    raise ArithmeticError(f"the place of a point on a front was not found: {found.message}")

@@ -22,6 +22,10 @@ PASSES, DIVERGED, UNSOLVED = "backward_passes", "diverged", "unsolved_steps"
 STOPPED = "stopped"
 """Measures that describe a run instead of a task; their rows have an empty task."""
 
+GRADIENTS = ("conflict_rate", "gradient_cosine", "magnitude_similarity")
+NORM, WEIGHT = "gradient_norm", "task_weight"
+"""What a config's `diagnostics` record beside losses and metrics; the first three are of a run."""
+
 
 def schema(tasks: Sequence[str]) -> pa.Schema:
     """Return the columns of a records file, in order, with their types."""

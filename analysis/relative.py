@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .records import NORM, WEIGHT
 from .selection import POINT, points_apart
 from .verdict import Comparison
 
@@ -75,6 +76,7 @@ def _metrics(comparison: Comparison, frame: pd.DataFrame) -> pd.DataFrame:
     runs = comparison.runs
     rows = points_apart(frame)
     rows = rows[(rows["split"] == comparison.settings.report_on) & rows["task"].isin(runs.tasks)]
+    rows = rows[~rows["measure"].isin((NORM, WEIGHT))]
     steps = pd.DataFrame({"run": runs.run, "step": runs.step})
     kept = rows.merge(steps, on=["run", "step"])
     return kept.pivot_table(index="run", columns=["task", "measure"], values="value")

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from .atomic import replace_text
 from .attainment import attainment_table
 from .budget import budget_curves
+from .controls import compare_controls, explanations
 from .coverage import coverage, failures, solver_misses
 from .effort import effort
 from .export import best_runs, normalisation_table, prices, runs_table, verdict_rows
@@ -31,23 +32,26 @@ from .settings import Settings
 from .table_files import number, write_table
 from .utility import Utility, flips, shares, utility_sweep, utility_table
 from .verdict import Comparison, judge
-from .wording import sentence, signed, status, summary
+from .why import explain
+from .wording import reservations, sentence, signed, status, summary
 
 
 def write_report(folder: str | Path) -> Path:
     """Analyse a results folder and return the path of its report, DIR/report/index.html.
 
-    Also written: front, arms, margins, attainment, utility and budget as .png, .svg and .pdf;
-    verdicts.csv, .json, .md and .tex; tables/*.csv, the short ones as .md and .tex too. Each file
+    Also written: front, arms, margins, attainment, utility, budget, variance, and gradients and
+    task_weights where they were recorded, as .png, .svg and .pdf; verdicts.csv, .json, .md and
+    .tex; notes.json (`reservations`); tables/*.csv, the short ones as .md and .tex too. Each file
     is replaced whole. The page needs no network: figures, style, numbers and plotly are in it.
-    Partial results are reported as such in its first line.
+    Partial results are reported as such in its first line, and other reservations right after it.
 
     Raises RecordsError for a folder that cannot be read, ComparisonError for one without a finished
     run of the baseline.
     """
     source = Path(folder)
     manifest, frame, table = load_manifest(source), load(source), coverage(source)
-    comparison = judge(frame, Settings(**manifest["report"]))
+    controls = manifest.get("controls", {})
+    comparison = judge(frame, Settings(**manifest["report"], controls=tuple(controls)))
     target, sweep = source / "report", utility_sweep(comparison)
     curves = budget_curves(
         comparison.runs,
@@ -57,23 +61,32 @@ def write_report(folder: str | Path) -> Path:
     )
     figures = _figures(comparison, frame, sweep)
     figures["budget"] = budget_figure(curves, comparison.settings.baseline)
+    explanation = explain(comparison, frame, manifest["runs"])
+    figures |= explanation.figures
     drawn = {name: inline(save(figure, target / name), name) for name, figure in figures.items()}
     relative = delta_m(comparison, frame)
     tables = _tables(comparison, table, manifest, sweep)
     tables |= {"solvers": solver_misses(frame), "delta_m": relative.rows, "budget": curves}
+    tables |= explanation.tables
+    if controls:
+        tables["controls"] = compare_controls(comparison, controls)
     for name, content in tables.items():
         write_table(content, target / "tables" / name)
     write_table(comparison.rows, target / "verdicts")
+    notes = reservations(comparison)
+    replace_text(target / "notes.json", json.dumps(notes, indent=1) + "\n")
     replace_text(target / "verdicts.json", json.dumps(verdict_rows(comparison), indent=1) + "\n")
     data = page_data(comparison, frame, manifest["runs"])
     page = render(
         **_facts(source, comparison, prices(frame, comparison.settings.baseline)),
         manifest=manifest,
         status=status(table),
+        notes=notes,
         partial=bool(table["failed"].sum() + table["missing"].sum()),
         tables=tables,
         figures=drawn,
         flips=flips(sweep),
+        explanations=explanations(tables["controls"]) if controls else [],
         delta_source=relative.source,
         approximate=not is_exact(len(comparison.runs.run), len(comparison.runs.tasks)),
         data=data,

@@ -129,6 +129,16 @@ def group_names(weights: Floats, runs: Sequence[str] | pd.Index) -> Strings:
     return np.array(names, dtype=object)
 
 
+def edge_vectors(weights: Floats) -> int:
+    """Return how many distinct weight vectors there are, if each gives some task none; else 0.
+
+    weights: (n, T), one row a run. A run without fixed weights (NaN) may train every task.
+    """
+    if not len(weights) or not (weights == 0).any(axis=1).all():
+        return 0
+    return len(np.unique(weights.round(9), axis=0))
+
+
 def evaluations(
     frame: pd.DataFrame, objective: str, splits: Sequence[str], runs: Sequence[str] | pd.Index
 ) -> pd.DataFrame:

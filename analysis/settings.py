@@ -14,7 +14,8 @@ class Settings:
     baseline: the arm that all others are compared with. objective: the measure compared. select_on,
     report_on: the splits for choosing and for reporting. equivalence: the margin, in normalised
     units, below which a difference does not matter. confidence: of each interval, in (0, 1). seed:
-    of the bootstrap. checkpoint: "best" or "last", see `selection.select`.
+    of the bootstrap. checkpoint: "best" or "last", see `selection.select`. controls: arms that
+    explain others; they are corrected for each other, and the others as if they were not there.
 
     Raises ValueError for a number out of range or an unknown checkpoint.
     """
@@ -27,6 +28,7 @@ class Settings:
     confidence: float = 0.95
     seed: int = 0
     checkpoint: str = "best"
+    controls: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0.0 < self.equivalence < float("inf"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 from .errors import ComparisonError, RecordsError
 from .normalisation import fit
 from .records import DIVERGED, PASSES
-from .selection import Runs, group_names
+from .selection import Floats, Runs, edge_vectors, group_names
 from .settings import Settings
 from .table_cells import losses_of, named_cells, task_columns
 from .verdict import Comparison, check_baseline, judge_runs
@@ -95,7 +96,8 @@ def judge_table(
         select=losses,
         report=losses,
     )
-    return judge_runs(points.where(finished), runs, unit, chosen)
+    comparison = judge_runs(points.where(finished), runs, unit, chosen)
+    return replace(comparison, edge_vectors=edge_vectors(_weights(table, names)[own]))
 
 
 def _run_table(table: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
@@ -111,9 +113,7 @@ def _run_table(table: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
         raise ComparisonError(
             f"a table has one row a run; the run {names[names.duplicated()].iloc[0]!r} has several"
         )
-    weights = [f"w_{task}" for task in tasks]
-    given = set(weights) <= set(table.columns)
-    values = table[weights].to_numpy(np.float64) if given else np.full((len(table), 1), np.nan)
+    values = _weights(table, tasks)
     diverged = table[DIVERGED] if DIVERGED in table else pd.Series(False, index=table.index)
     passes = table[PASSES] if PASSES in table else pd.Series(np.nan, index=table.index)
     columns = {
@@ -124,3 +124,11 @@ def _run_table(table: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
         PASSES: passes.to_numpy(np.float64),
     }
     return pd.DataFrame(columns, index=pd.Index(names, name="run"))
+
+
+def _weights(table: pd.DataFrame, tasks: Sequence[str]) -> Floats:
+    """(n, T) fixed weights, one column of NaN if the table has none."""
+    columns = [f"w_{task}" for task in tasks]
+    if not set(columns) <= set(table.columns):
+        return np.full((len(table), 1), np.nan)
+    return table[columns].to_numpy(np.float64)

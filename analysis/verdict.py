@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from .records import PASSES
 from .seeds import compare_seeds, other_arms, seeds_left_out
 from .selection import (
     Runs,
+    edge_vectors,
     evaluations,
     last_losses,
     points,
@@ -43,7 +44,8 @@ class Comparison:
     rows: the verdicts, one row an arm other than the baseline, with COLUMNS. margins: one row an
     arm and seed, with `seeds.COLUMNS`. statistics: one row an arm, with `decision.COLUMNS`.
     left_out: for each arm the seeds that could not be compared. runs: every finished run at its
-    checkpoint, in the problem's own losses.
+    checkpoint, in the problem's own losses. edge_vectors: how many weight vectors the baseline has
+    if each gives some task none, else 0: its front then has no middle.
     """
 
     rows: pd.DataFrame
@@ -53,6 +55,7 @@ class Comparison:
     settings: Settings
     runs: Runs
     left_out: dict[str, list[int]]
+    edge_vectors: int = 0
 
 
 def compare(
@@ -102,7 +105,9 @@ def judge(frame: pd.DataFrame, settings: Settings | None = None) -> Comparison:
     runs = points(wide, steps, table, chosen.select_on, chosen.report_on)
     mine = runs.arm == chosen.baseline
     unit = reported_on(unit, runs.select[mine], runs.report[mine])
-    return judge_runs(runs, table, unit, chosen)
+    first = frame.drop_duplicates("run").set_index("run").loc[own]
+    weights = first[[f"w_{task}" for task in runs.tasks]].to_numpy(np.float64)
+    return replace(judge_runs(runs, table, unit, chosen), edge_vectors=edge_vectors(weights))
 
 
 def check_baseline(table: pd.DataFrame, baseline: str) -> None:

@@ -30,8 +30,19 @@ def status(table: pd.DataFrame) -> str:
 
 
 def reservations(comparison: Comparison) -> list[str]:
-    """Return a line for each arm of which only a part, or nothing, could be compared."""
+    """Return what to know before any verdict, a line each.
+
+    A baseline none of whose runs weighs all tasks; arms of which only a part, or nothing, could be
+    compared.
+    """
     lines, baseline = [], comparison.settings.baseline
+    if comparison.edge_vectors:
+        vectors = _count(comparison.edge_vectors, "weight vector")
+        lines.append(
+            f"No run of {baseline} weighs all tasks: each of its {vectors} leaves some task "
+            "untrained. Its front has no middle, and whoever trains all tasks may beat it for that "
+            "alone; compare with weights that are all positive."
+        )
     seeds = comparison.margins.groupby("arm")["seed"].nunique()
     for arm in comparison.rows["arm"]:
         count = int(seeds.get(arm, 0))
@@ -53,8 +64,12 @@ def _listed_seeds(seeds: list[int]) -> str:
 
 
 def summary(comparison: Comparison) -> str:
-    """Return the answer in a few sentences: which arms beat, match or trail the baseline."""
+    """Return the answer in a few sentences: which arms beat, match or trail the baseline.
+
+    Controls explain arms and are no answer.
+    """
     rows, baseline = comparison.rows, comparison.settings.baseline
+    rows = rows[~rows["arm"].isin(comparison.settings.controls)]
     says = {
         "beats": ("beats", "beat", f"tuned {baseline}"),
         "matches": ("matches", "match", f"tuned {baseline}"),
@@ -121,9 +136,9 @@ def _undecided(row: Mapping[Hashable, Any], comparison: Comparison) -> str:
     found = comparison.statistics.set_index("arm").loc[row["arm"]]
     ends = f"{signed(row['low'])} to {signed(row['high'])}"
     if row["low"] > 0 or row["high"] < 0:
-        share = (
-            f"after Holm's correction for {len(comparison.rows)} arms p is {found['p_holm']:.2g}"
-        )
+        controls = comparison.rows["arm"].isin(comparison.settings.controls)
+        alike = int((controls == (row["arm"] in comparison.settings.controls)).sum())
+        share = f"after Holm's correction for {alike} arms p is {found['p_holm']:.2g}"
         return f"The interval, {ends}, excludes 0, but not surely enough: {share}."
     more = found["further_seeds"]
     if math.isinf(more):

@@ -6,25 +6,28 @@
     python benchmarks/calibration.py real       # MultiDigits, scalarization against scalarization
     python benchmarks/calibration.py size       # 1,000,000 records: seconds and memory
 
-Tables are printed in Markdown; docs/calibration.md keeps them.
+Tables are printed in Markdown; docs/calibration.md keeps them. The first three keep each finished
+experiment in `--results`; the same command goes on after a cut, and `--minutes` ends one early.
 """
 
 from __future__ import annotations
 
 import argparse
+import bisect
 import itertools
+import math
 import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from experiments import Log
 from scipy import stats
-from simulated import KINDS, SHAPES, Answer, Cell, experiment
+from simulated import KINDS, SHAPES, Cell
 
 from mtofront.analysis import Settings, judge, load
 from mtofront.sweep import load_config, run
@@ -32,18 +35,7 @@ from mtofront.sweep import load_config, run
 NOISES = (0.003, 0.01, 0.03, 0.06)
 SEEDS = (3, 5, 10)
 GAINS = (0.0, 0.02, 0.05, 0.1)
-STEPS = (0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24)
-
-
-def answers(cells: Sequence[Cell], repeats: int) -> list[tuple[Cell, Answer]]:
-    """Each experiment so many times, in all processes; equal calls give equal answers."""
-    jobs = [(cell, k, repeat) for k, cell in enumerate(cells) for repeat in range(repeats)]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        return list(zip((job[0] for job in jobs), pool.map(_one, jobs, chunksize=8), strict=True))
-
-
-def _one(job: tuple[Cell, int, int]) -> Answer:
-    return experiment(job[0], np.random.default_rng([7, job[1], job[2]]))
+STEPS = (0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.32)
 
 
 def share(found: int, total: int) -> str:
@@ -52,58 +44,63 @@ def share(found: int, total: int) -> str:
     return f"{found / total:.1%} ({low:.1%} to {high:.1%})"
 
 
-def table(
-    title: str, rows: Iterable[tuple[Cell, Answer]], by: str, seen: Sequence[str],
-    counts: Callable[[Answer, str], bool],
-) -> None:  # fmt: skip
-    """Print shares of answers, grouped by one field of the experiments, and over all."""
-    rows = list(rows)
-    groups = sorted({getattr(cell, by) for cell, _ in rows}, key=str)
-    print(f"\n| {title} | experiments | {' | '.join(seen)} |")
+def table(found: pd.DataFrame, by: str, seen: Mapping[str, pd.Series[bool]]) -> None:
+    """Print shares of the experiments for which something was seen, by one column and over all."""
+    print(f"\n| {by} | experiments | {' | '.join(seen)} |")
     print(f"|---|---|{'---|' * len(seen)}")
-    for group in (*groups, "all"):
-        mine = [a for cell, a in rows if group == "all" or getattr(cell, by) == group]
-        shares = [share(sum(counts(a, word) for a in mine), len(mine)) for word in seen]
-        print(f"| {group} | {len(mine)} | {' | '.join(shares)} |", flush=True)
+    groups = [(name, found[by] == name) for name in sorted(found[by].unique())]
+    for name, mine in (*groups, ("all", found[by].notna())):
+        shares = [share(int(true[mine].sum()), int(mine.sum())) for true in seen.values()]
+        print(f"| {name} | {mine.sum()} | {' | '.join(shares)} |", flush=True)
 
 
-def alarms(repeats: int, tasks: Sequence[int]) -> None:
+def alarms(repeats: int, tasks: Sequence[int], log: Log) -> None:
     """Arms of the baseline's own quality."""
     cells = [Cell(*each) for each in itertools.product(tasks, SHAPES, KINDS, NOISES, SEEDS)]
-    found = answers(cells, repeats)
+    found = log.answers(cells, repeats)
+    seen = {word: found["verdict"] == word for word in ("beats", "worse", "matches")}
     for by in ("tasks", "shape", "kind", "noise", "seeds"):
-        table(by, found, by, ("beats", "worse", "matches"), lambda a, word: a.verdict == word)
+        table(found, by, seen)
 
 
-def coverage(repeats: int, tasks: Sequence[int]) -> None:
+def coverage(repeats: int, tasks: Sequence[int], log: Log) -> None:
     """Arms that are better in every task by a known gain."""
     cells = [Cell(*each) for each in itertools.product(tasks, SHAPES, KINDS, NOISES, SEEDS, GAINS)]
-    found = answers(cells, repeats)
+    found = log.answers(cells, repeats)
+    above, below = found["low"] > found["truth"], found["high"] < found["truth"]
+    seen = {"held": ~above & ~below, "too high": above, "too low": below}
     for by in ("tasks", "shape", "kind", "noise", "seeds", "gain"):
-        table(by, found, by, ("held",), lambda a, _: a.low <= a.truth <= a.high)
+        table(found, by, seen)
+    error = found["margin"] - found["truth"]
+    print(f"\nThe margin is off by {error.mean():+.4f} in the mean, {error.std():.4f} around it.")
 
 
-def power(repeats: int, tasks: Sequence[int]) -> None:
-    """The smallest gain that is called in 80 % of experiments, by seeds and noise."""
+def power(repeats: int, tasks: Sequence[int], log: Log) -> None:
+    """The smallest gain that is found in 80 % of experiments, by seeds and noise."""
     for count in tasks:
         print(f"\n| T = {count}, noise | {' | '.join(f'{seeds} seeds' for seeds in SEEDS)} |")
         print(f"|---|{'---|' * len(SEEDS)}")
         for noise in NOISES:
-            least = [_least(count, noise, seeds, repeats) for seeds in SEEDS]
+            least = [_least(count, noise, seeds, repeats, log) for seeds in SEEDS]
             print(f"| {noise} | {' | '.join(least)} |", flush=True)
 
 
-def _least(tasks: int, noise: float, seeds: int, repeats: int) -> str:
-    for gain in STEPS:
+def _least(tasks: int, noise: float, seeds: int, repeats: int, log: Log) -> str:
+    """The smallest of STEPS that is found often enough, by bisection."""
+
+    def often(step: int) -> bool:
         cells = [
-            Cell(tasks, shape, kind, noise, seeds, gain)
+            Cell(tasks, shape, kind, noise, seeds, STEPS[step])
             for shape, kind in itertools.product(SHAPES, ("settled", "spread"))
         ]
-        found = answers(cells, max(1, repeats // len(cells)))
+        found = log.answers(cells, each := max(1, repeats // len(cells)))
+        if len(found) < each * len(cells):
+            raise SystemExit("the time is over; the same command without --minutes goes on")
         # A gain below the equivalence may be found real and still be called a match.
-        if np.mean([a.low > 0 for _, a in found]) >= 0.8:
-            return f"{gain:g}"
-    return f"> {STEPS[-1]:g}"
+        return bool((found["low"] > 0).mean() >= 0.8)
+
+    least = bisect.bisect_left(range(len(STEPS)), True, key=often)
+    return f"{STEPS[least]:g}" if least < len(STEPS) else f"> {STEPS[-1]:g}"
 
 
 POOL: dict[str, object] = {
@@ -180,15 +177,16 @@ def size() -> None:
                 runs.append(Run(f"{arm}{seed}-{k}", arm, seed, steps, weights))
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_folder(Path(scratch) / "out", runs)
-        begin = time.perf_counter()
+        begin, busy = time.perf_counter(), time.process_time()
         frame = load(folder)
-        loaded = time.perf_counter() - begin
+        loaded = time.process_time() - busy
         judge(frame)
-    seconds = time.perf_counter() - begin
+    seconds, busy = time.perf_counter() - begin, time.process_time() - busy
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"{len(frame):,} records of {len(runs):,} runs: loaded in {loaded:.1f} s, loaded and "
-        f"analysed in {seconds:.1f} s, peak {memory:.1f} GiB"
+        f"{len(frame):,} records of {len(runs):,} runs: loaded in {loaded:.1f} s of processor "
+        f"time, loaded and analysed in {busy:.1f} s ({seconds:.1f} s by the clock), peak "
+        f"{memory:.1f} GiB"
     )
 
 
@@ -201,6 +199,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="experiments a cell; of `real`, in all")
     parser.add_argument("--tasks", type=int, nargs="+", default=[2, 3], help="T; 2 and 3")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the sweep of `real` here")
+    parser.add_argument(
+        "--results", type=Path, metavar="CSV",
+        help="finished experiments; results/calibration/WHAT.csv. Remove it if the verdict changed",
+    )  # fmt: skip
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no more after these")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     if given.what == "size":
@@ -208,9 +212,11 @@ def main() -> None:
     elif given.what == "real":
         real(given.repeats or 200, given.keep)
     else:
-        defaults = {"alarms": 5, "coverage": 2, "power": 80}
+        defaults = {"alarms": 2, "coverage": 2, "power": 80}
         chosen = {"alarms": alarms, "coverage": coverage, "power": power}[given.what]
-        chosen(given.repeats or defaults[given.what], given.tasks)
+        path = given.results or Path("results", "calibration", f"{given.what}.csv")
+        log = Log(path, time.monotonic() + 60 * given.minutes, given.processes)
+        chosen(given.repeats or defaults[given.what], given.tasks, log)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ from .application import (
 )
 from .balancer import Balancer
 from .counters import GOLDEN, mixed, signed
-from .gramian import gramian_of, products
+from .gramian import cosines, gramian_of, norms, products
 from .hyper import (
     Configured,
     HyperError,
@@ -68,6 +68,7 @@ from .hyper import (
     method_named,
     values_for,
 )
+from .matched_norm import MATCHED_NORM, why_no_matched_norm
 from .method import (
     UNSOLVED,
     After,
@@ -87,10 +88,12 @@ from .method import (
     number,
 )
 from .registry import METHODS
+from .span import span_weights
 from .treatment import TREATMENTS, Treatment, from_losses, one_pass, treated, treatment_of
 
 __all__ = [
     "GOLDEN",
+    "MATCHED_NORM",
     "METHODS",
     "TREATMENTS",
     "UNSOLVED",
@@ -117,6 +120,7 @@ __all__ = [
     "aggregate",
     "check_hyper",
     "check_together",
+    "cosines",
     "evidence_of",
     "first_state",
     "from_losses",
@@ -126,14 +130,17 @@ __all__ = [
     "method_named",
     "mixed",
     "noise_width",
+    "norms",
     "number",
     "one_pass",
     "products",
     "signed",
+    "span_weights",
     "treated",
     "treatment_of",
     "unsolved_steps",
     "updated",
     "values_for",
     "weighed",
+    "why_no_matched_norm",
 ]

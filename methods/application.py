@@ -38,7 +38,8 @@ class Evidence:
 class Update:
     """direction: (..., P) for the shared parameters, in the Jacobian's dtype.
 
-    weights: (..., T) float64 over the tasks, None where the method answers otherwise.
+    weights: (..., T) float64 on the tasks' gradients in it, None where the method answers
+    otherwise.
     heads: (..., T) factors on the gradients of the tasks' own parameters; None where they are 1.
     state: the method's next one.
     """
@@ -113,8 +114,10 @@ def updated(
     else:
         direction, weights, state = _all_tensors_at_once(method, values, state, evidence)
     if treatment.norm == "scalarization":
-        mean = evidence.jacobian.mean(-2)
-        direction = direction * (_length(mean) / positive(_length(direction))).to(direction.dtype)
+        longer = _length(evidence.jacobian.mean(-2)) / positive(_length(direction))
+        direction = direction * longer.to(direction.dtype)
+        heads = _head_factors(treatment, weights)
+        return Update(direction, None if weights is None else weights * longer, heads, state)
     return Update(direction, weights, _head_factors(treatment, weights), state)
 
 

@@ -11,6 +11,7 @@ from typing import TypeGuard
 
 import torch
 
+from .matched_norm import MATCHED_NORM, matched_norm
 from .method import Choice, Count, Hyper, Method, Number, Values
 from .registry import METHODS
 
@@ -38,9 +39,12 @@ class Configured:
 def method_named(name: str) -> Method:
     """The method that a config, a Balancer or `aggregate` calls `name`.
 
-    `torchjd:NAME(arguments)` is an aggregator or weighting of TorchJD where that is installed.
-    Raises ValueError for an unknown one, with the nearest spelling.
+    `torchjd:NAME(arguments)` is an aggregator or weighting of TorchJD where that is installed,
+    `matched_norm:NAME` a method's control (`matched_norm`). Raises ValueError for an unknown one,
+    with the nearest spelling.
     """
+    if name.startswith(MATCHED_NORM):
+        return matched_norm(method_named(name.removeprefix(MATCHED_NORM)))
     if name.startswith("torchjd:"):
         from .torchjd_bridge import torchjd_method  # it needs this module's words
 

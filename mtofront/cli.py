@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from mtofront.analysis import (
     ComparisonError,
     Settings,
     coverage,
+    explanations,
     judge_table,
     read_table,
     reservations,
@@ -89,7 +89,7 @@ def run(
     """Plan, train, analyse and report. Run again with the same config, it does what is missing."""
     loaded = load_config(config, settings or ())
     _train_and_report(
-        lambda listen: run_sweep(loaded, out, address=address, listen=listen), as_json
+        lambda listen: run_sweep(loaded, out, address=address, listen=listen, note=_note), as_json
     )
 
 
@@ -117,6 +117,8 @@ def plan_(config: ConfigFile, settings: Overrides = None, as_json: AsJson = Fals
     """What would run: runs, packs, estimated time and backward passes. Nothing is started."""
     planned = plan(load_config(config, settings or ()))
     estimated = estimate(planned)
+    for line in planned.notes:
+        _note(line)
     if as_json:
         print(json.dumps(estimated.rows()))
     else:
@@ -199,7 +201,7 @@ def compare(
     settings = Settings(baseline=baseline, equivalence=equivalence)
     comparison = judge_table(read_table(table), settings, tasks or None, maximise or ())
     for line in reservations(comparison):
-        print(line, file=sys.stderr)
+        _note(line)
     _print_verdicts(verdict_rows(comparison), as_json)
 
 
@@ -249,7 +251,7 @@ def _train_and_report(train: Callable[[Callable[[Tracker], None]], Outcome], as_
         share = f"{outcome.evaluation_share:.0%}"
         errors.print(f"Evaluations took {share} of the training workers' time.", highlight=False)
     for notice in outcome.notices:
-        errors.print(f"note: {notice}", highlight=False, markup=False)
+        _note(notice)
     if outcome.failed:
         for line, packs in Counter(outcome.failed.values()).items():
             errors.print(f"{packs} packs failed: {line}", highlight=False, markup=False)
@@ -263,11 +265,21 @@ def _train_and_report(train: Callable[[Callable[[Tracker], None]], Outcome], as_
         raise typer.Exit(FAILED)
 
 
+def _note(line: str) -> None:
+    """Say what a person should know, apart from what a script reads."""
+    Console(stderr=True).print(f"note: {line}", highlight=False, markup=False)
+
+
 def _report(directory: Path, as_json: bool) -> None:
     page = write_report(directory)
     rows = json.loads((page.parent / "verdicts.json").read_text())
+    for line in json.loads((page.parent / "notes.json").read_text()):
+        _note(line)
     _print_verdicts(rows, as_json)
+    controls = page.parent / "tables" / "controls.csv"
     if not as_json:
+        for line in explanations(read_table(controls)) if controls.exists() else ():
+            Console().print(line, highlight=False, markup=False)
         Console().print(f"Report: {page}", highlight=False, soft_wrap=True)
 
 

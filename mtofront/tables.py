@@ -16,6 +16,14 @@ from mtofront.picture import clock
 from mtofront.problems import FAMILIES, LABEL_OPTIONS, Problem
 from mtofront.sweep import Estimate, Plan, passes_per_step
 
+SHORT = 13
+"""Letters of an arm's name for which a verdict has room."""
+SECOND_PHASE = {
+    "mean_weights": "as linear scalarization at the weights they used on average",
+    "update_norm": "at these weights, with updates as long as theirs",
+    "longer": "with as many backward passes as the other arms' runs cost",
+}
+"""Control -> how it repeats runs."""
 COLOURS = {"beats": "green", "matches": "cyan", "worse": "red", "inconclusive": "yellow"}
 
 
@@ -29,7 +37,7 @@ def verdict_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     for row in rows:
         colour = COLOURS[row["verdict"]]
         table.add_row(
-            str(row["arm"]),
+            _broken(str(row["arm"])),
             f"[{colour}]{row['verdict']}[/]",
             _signed(row["margin"]),
             f"{_signed(row['low'])} … {_signed(row['high'])}",
@@ -45,6 +53,11 @@ def verdict_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         style="dim",
         highlight=False,
     )
+
+
+def _broken(name: str) -> str:
+    """A long name, with a line of its own from its last dot on."""
+    return name if len(name) <= SHORT else "\n.".join(name.rsplit(".", 1))
 
 
 def _signed(value: float | None) -> str:
@@ -74,6 +87,8 @@ def plan_table(planned: Plan, estimated: Estimate, console: Console) -> None:
             "front needs them.",
             highlight=False,
         )
+    for told in _second_phase(planned):
+        console.print(told, highlight=False)
     if planned.config.scheduler:
         console.print(_halving(planned, estimated), highlight=False)
     console.print(planned.pack_size.sentence(), highlight=False)
@@ -84,6 +99,17 @@ def plan_table(planned: Plan, estimated: Estimate, console: Console) -> None:
         f"{clock(estimated.seconds)} on {estimated.workers} workers. Nothing was started.",
         highlight=False,
     )
+
+
+def _second_phase(planned: Plan) -> list[str]:
+    """What each kind of control repeats, a line a kind."""
+    lines = []
+    for kind, told in SECOND_PHASE.items():
+        found = [control for control, _ in planned.controls.values() if control.kind == kind]
+        if found:
+            names = ", ".join(dict.fromkeys(control.repeats for control in found))
+            lines.append(f"Then {kind}: the runs of {names} again, {told}.")
+    return lines
 
 
 def _halving(planned: Plan, estimated: Estimate) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mtofront.methods import (
@@ -26,6 +26,7 @@ from .config import Config
 from .costs import mean_passes_per_step
 from .document import Place, nearest
 from .searches import Search, weight_search
+from .spec import RunSpec
 from .weights import GRIDS, Vector, weight_grid
 
 
@@ -154,6 +155,12 @@ def default_values(method: Method) -> dict[str, float | str]:
         elif isinstance(hyper, Choice):
             values[name] = hyper.options[0]
     return values
+
+
+def as_linear(spec: RunSpec, weights: Vector) -> RunSpec:
+    """The run as linear scalarization with these weights."""
+    hyper = default_values(method_named("linear"))
+    return replace(spec, method="linear", weights=weights, hyper=hyper, treatment={})
 
 
 def _axis(

@@ -55,6 +55,7 @@ def bounded_step(
     gradients: dict[str, Tensor] = {}
     losses: dict[str, Tensor] = {}
     states: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for start, end in pairwise([0, *accumulate(sizes)]):
         part = slice(start, end)
         stepped = step(
@@ -68,7 +69,9 @@ def bounded_step(
         _put(gradients, stepped.gradients, part, runs)
         _put(losses, {"losses": stepped.losses}, part, runs)
         _put(states, stepped.state, part, runs)
-    return Stepped(gradients, losses["losses"], states)
+        if stepped.weights is not None:
+            _put(weights, {"weights": stepped.weights}, part, runs)
+    return Stepped(gradients, losses["losses"], states, weights.get("weights"))
 
 
 def granted_bytes(device: torch.device) -> int:

@@ -17,6 +17,8 @@ from .precision import Precision
 
 Value = float | int | str
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+CONTROLS = ("mean_weights", "update_norm", "longer")
+"""What a second phase may repeat; see `controls`."""
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 """Experiment trackers that may be told how packs go."""
 
@@ -160,7 +162,11 @@ class Report(Section):
 
 
 class Config(Section):
-    """A whole experiment. Arms hold a method's name and its hyper-parameters, checked by `plan`."""
+    """A whole experiment. Arms hold a method's name and its hyper-parameters, checked by `plan`.
+
+    diagnostics: whether runs record how their tasks' gradients and weights go; see `diagnostics`.
+    controls: which controls follow, and of which arms: None for all that they have a meaning for.
+    """
 
     name: Name
     problem: str
@@ -174,12 +180,43 @@ class Config(Section):
     resources: Resources = Resources()
     report: Report = Report()
     logging: tuple[str, ...] = ()
+    diagnostics: bool = False
+    controls: dict[str, tuple[Name, ...] | None] = {}
     _document: Document | None = PrivateAttr(default=None)
 
     def error(self, place: Place, message: str) -> RequestError:
         """An error about one field, with file and line if the config came from a file."""
         document = self._document or Document("config", {}, {})
         return document.error(place, message)
+
+    @property
+    def follows_weights(self) -> bool:
+        """Whether runs record their diagnostics: where asked for, or where a control needs them."""
+        return self.diagnostics or bool(self.controls.keys() & {"mean_weights", "update_norm"})
+
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _kinds_or_kinds_with_arms(cls, value: Any) -> Any:
+        """`[longer]` means `{longer: null}`, and `{longer: pcgrad}` means `{longer: [pcgrad]}`."""
+        if isinstance(value, str | list | tuple):
+            kinds = tuple([value] if isinstance(value, str) else value)
+            return dict.fromkeys(_distinct(kinds, "control"))
+        if isinstance(value, dict):
+            return {k: [arms] if isinstance(arms, str) else arms for k, arms in value.items()}
+        return value
+
+    @field_validator("controls")
+    @classmethod
+    def _known_controls(
+        cls, value: dict[str, tuple[str, ...] | None]
+    ) -> dict[str, tuple[str, ...] | None]:
+        for kind, arms in value.items():
+            _known(kind, CONTROLS, "control")
+            if arms is not None:
+                if not arms:
+                    raise ValueError(f"{kind} needs at least one arm; found an empty list")
+                _distinct(arms, "arm of a control")
+        return value
 
     @field_validator("logging", mode="before")
     @classmethod

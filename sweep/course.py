@@ -16,6 +16,7 @@ from .network import Network, Tensors
 from .pack import kept, start_pack, train_epoch
 from .snapshot import Snapshot, pack_snapshot, put_back
 from .spec import RunSpec
+from .tally import WeightTally
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Course(Protocol):
     def members(self) -> int:
         """How many networks a run trains."""
 
+    def weights(self) -> Tensor | None:
+        """(N, T) mean task weights of the steps since the last call; None if not followed."""
+
     def state(self) -> Snapshot:
         """Everything that changes while the runs train."""
 
@@ -62,14 +66,18 @@ class Course(Protocol):
 
 
 class StepByStep:
-    """The usual course: one network a run, a method's update at every step."""
+    """The usual course: one network a run, a method's update at every step.
 
-    def __init__(self, net: Network, specs: Sequence[RunSpec]) -> None:
+    diagnostics: whether to follow how the method weighs the tasks.
+    """
+
+    def __init__(self, net: Network, specs: Sequence[RunSpec], diagnostics: bool = False) -> None:
         self._net, self._specs = net, specs
+        self._tally = WeightTally() if diagnostics else None
         self._pack = start_pack(net, specs)
 
     def train(self, epoch: int) -> None:
-        train_epoch(self._net, self._pack, self._specs, epoch)
+        train_epoch(self._net, self._pack, self._specs, epoch, self._tally)
 
     def shown(self) -> list[Shown]:
         return [Shown(self._pack.params, self._pack.buffers)]
@@ -94,6 +102,9 @@ class StepByStep:
 
     def members(self) -> int:
         return 1
+
+    def weights(self) -> Tensor | None:
+        return None if self._tally is None else self._tally.taken()
 
     def state(self) -> Snapshot:
         return pack_snapshot(self._pack)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mtofront.methods import method_named
 
+from .diagnostics import measure_gradients
 from .evaluate import measure_pack
 from .network import network
 from .planning import Plan
@@ -55,18 +56,20 @@ class Estimate:
 
 def estimate(planned: Plan) -> Estimate:
     """Time a few steps and one evaluation of each arm's largest pack in this process."""
-    arms = tuple(_arm(planned, arm) for arm in planned.config.arms)
+    arms = tuple(_arm(planned, arm) for arm in planned.arms)
     return Estimate(arms, workers(planned.config.resources))
 
 
 def _arm(planned: Plan, arm: str) -> ArmEstimate:
-    packs = [pack for pack in planned.packs if planned.runs[pack[0]].arm == arm]
-    largest = [planned.runs[identity] for identity in max(packs, key=len)]
+    if arm in planned.controls:
+        largest = max(planned.control_packs(arm), key=len)
+    else:
+        packs = [pack for pack in planned.packs if planned.runs[pack[0]].arm == arm]
+        largest = [planned.runs[identity] for identity in max(packs, key=len)]
     step, evaluation = _timed(largest, planned)
-    budget = planned.config.budget
-    evaluations = len(evaluation_epochs(budget.epochs, budget.evaluations))
+    evaluations = len(evaluation_epochs(largest[0].epochs, largest[0].evaluations))
     share = planned.arm_shares()[arm]
-    seconds = share * (planned.steps_per_run * step + evaluations * evaluation)
+    seconds = share * (planned.steps_of(largest[0]) * step + evaluations * evaluation)
     runs = planned.arm_runs()[arm]
     return ArmEstimate(
         arm,
@@ -88,6 +91,9 @@ def _timed(specs: list[RunSpec], planned: Plan) -> tuple[float, float]:
     scheme = method_named(specs[0].method).scheme
     training = seconds_of_epoch(course, short[0].epochs - 1 if scheme else 0)
     begin = time.perf_counter()
+    whole = replace(net, problem=problem)
     for shown in course.shown():
-        measure_pack(replace(net, problem=problem), shown, 0, 0)
+        measure_pack(whole, shown, 0, 0)
+        if planned.config.follows_weights:
+            measure_gradients(whole, shown, specs[0].batch_size, 0, 0)
     return training / TIMED_STEPS, time.perf_counter() - begin

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtofront.methods import Signals, State, evidence_of, from_losses, updated
+from mtofront.methods import Signals, State, evidence_of, from_losses, span_weights, updated
 from mtofront.problems import Split
 
 from .network import Network, Tensors
@@ -32,12 +32,15 @@ class Minibatch:
 class Stepped:
     """What a step makes: gradients (N, ...) by parameter, losses (N, T) float64, the next state.
 
-    losses: as measured, before weights and logarithms.
+    losses: as measured, before weights and logarithms. weights: (N, T) float64, what the method
+    weighed the tasks' gradients by; where it answered with a direction, those of the combination
+    nearest to it (`span_weights`) if the rule follows them, else None.
     """
 
     gradients: Tensors
     losses: Tensor
     state: State
+    weights: Tensor | None = None
 
 
 def step_gradients(
@@ -60,7 +63,8 @@ def step_gradients(
     signals = Signals(told.losses[0], batch.noise, told.gramian, epoch=batch.epoch)
     weights, state = rule.method.step(signals, state, rule.values)
     grads = answered(weights)
-    return Stepped(dict(zip(net.sharing.trained, grads, strict=True)), told.raw, state)
+    gradients = dict(zip(net.sharing.trained, grads, strict=True))
+    return Stepped(gradients, told.raw, state, weights)
 
 
 def _combined(
@@ -89,7 +93,11 @@ def _combined(
         name: scaled(gradient, update.heads, task)
         for (task, name), gradient in zip(owners, told.heads, strict=True)
     }
-    return Stepped(dict(zip(sharing.shared, grads, strict=True)) | heads, told.raw, update.state)
+    gradients = dict(zip(sharing.shared, grads, strict=True)) | heads
+    weights = update.weights
+    if weights is None and rule.follow and rule.method.answers != "step":
+        weights = span_weights(update.direction, evidence.jacobian)
+    return Stepped(gradients, told.raw, update.state, weights)
 
 
 def scaled(gradient: Tensor, factors: Tensor | None, task: int) -> Tensor:

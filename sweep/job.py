@@ -127,7 +127,14 @@ def _train_and_write(
 
     keep_freed_memory()
     with _one_thread():
-        trained = train_pack(problem, specs, listen, checkpoints, _asked(place, specs[0].arm))
+        trained = train_pack(
+            problem,
+            specs,
+            listen,
+            checkpoints,
+            _asked(place, specs[0].arm),
+            bool(manifest.get("diagnostics")),
+        )
     if isinstance(trained, Waiting):
         points = _plain(trained.points)
         tell(replace(latest, runs=len(specs), epoch=trained.epoch, points=points, waits=True))

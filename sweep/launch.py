@@ -49,12 +49,15 @@ def run(
     *,
     address: str | None = None,
     listen: Callable[[Tracker], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Train every run of a config that has no records yet in folder `out` (default results/NAME).
 
     address: of a Ray cluster. listen: called with the tracker whenever a pack tells something.
-    Raises RequestError if the config is wrong or the folder holds something else (nothing is
-    touched then), StorageError if it cannot be written, Interrupted if stopped from outside.
+    note: called with each of the plan's notes before anything trains; without it the outcome's
+    notices hold them. Raises RequestError if the config is wrong or the folder holds something else
+    (nothing is touched then), StorageError if it cannot be written, Interrupted if stopped from
+    outside.
     """
     check_logging(config)
     planned = plan(config)
@@ -63,6 +66,9 @@ def run(
     check_place(folder.root, planned)
     folder = _with_storage(folder, config.resources.storage)
     check_place(folder.shared, planned)
+    if note:
+        for line in planned.notes:
+            note(line)
     with held(folder):
         if not folder.manifest.exists():
             _write_config(folder.config, config)
@@ -74,7 +80,7 @@ def run(
             for place in folder.places:
                 write_json(place / MANIFEST, manifest)
         outcome = _train(folder, config, address, listen)
-    return replace(outcome, notices=(*planned.notes, *outcome.notices))
+    return outcome if note else replace(outcome, notices=(*planned.notes, *outcome.notices))
 
 
 def resume(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
@@ -34,12 +35,28 @@ def manifest_of(planned: Plan) -> dict[str, Any]:
             "platform": platform.platform(),
         },
         "report": config.report.model_dump(),
-        "arms": {arm: _arm(planned, arm) for arm in config.arms},
+        "diagnostics": config.follows_weights,
+        "arms": {arm: _arm(planned, arm) for arm in config.arms}
+        | {name: _control_arm(planned, name) for name in planned.controls},
         "runs": {identity: spec.as_dict() for identity, spec in planned.runs.items()},
         "packs": planned.packs,
         "pack_limit": planned.pack_size.limit,
         "searches": {arm: _search(planned, arm) for arm in planned.rounds},
+        "controls": {name: _control(planned, name) for name in planned.controls},
     }
+
+
+def _control(planned: Plan, name: str) -> dict[str, Any]:
+    """A control: what it is, how many runs it will have; the numbers of its packs are not known."""
+    control, specs = planned.controls[name]
+    return {**asdict(control), "runs": len({spec.id for spec in specs}), "packs": None}
+
+
+def _control_arm(planned: Plan, name: str) -> dict[str, Any]:
+    """What `_arm` says, of a control."""
+    specs = planned.controls[name][1]
+    passes = planned.arm_passes()[name] / sum(map(planned.steps_of, specs))
+    return {"method": specs[0].method, "backward_passes_per_step": passes}
 
 
 def _search(planned: Plan, arm: str) -> dict[str, Any]:

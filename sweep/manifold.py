@@ -95,6 +95,9 @@ class ManifoldCourse:
     def members(self) -> int:
         return self._tasks
 
+    def weights(self) -> Tensor | None:
+        return None
+
     def state(self) -> Snapshot:
         return pack_snapshot(self._pack)
 

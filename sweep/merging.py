@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from mtofront.methods import Signals, method_named
 
-from .arms import default_values
+from .arms import as_linear
 from .costs import joint_epochs
 from .course import Shown, earliest
 from .network import Network, Tensors
@@ -33,9 +32,9 @@ class MergeCourse:
         self._tasks = len(net.problem.tasks)
         self._joint_epochs = joint_epochs(specs[0].hyper, specs[0].epochs)
         equal = (1 / self._tasks,) * self._tasks
-        self._joint = [_linear(spec, equal) for spec in specs]
+        self._joint = [as_linear(spec, equal) for spec in specs]
         own = [tuple(float(k == t) for k in range(self._tasks)) for t in range(self._tasks)]
-        self._single = [_linear(spec, weights) for spec in specs for weights in own]
+        self._single = [as_linear(spec, weights) for spec in specs for weights in own]
         self._start = start_pack(net, self._joint)
         self._members: PackState | None = None
 
@@ -80,6 +79,9 @@ class MergeCourse:
 
     def members(self) -> int:
         return self._tasks
+
+    def weights(self) -> Tensor | None:
+        return None
 
     def state(self) -> Snapshot:
         members = None if self._members is None else pack_snapshot(self._members)
@@ -143,9 +145,3 @@ class MergeCourse:
             for name, value in members.buffers.items()
         }
         return {k: v.mean(1) if v.is_floating_point() else v[:, 0] for k, v in copies.items()}
-
-
-def _linear(spec: RunSpec, weights: tuple[float, ...]) -> RunSpec:
-    """The run as linear scalarization with these weights."""
-    hyper = default_values(method_named("linear"))
-    return replace(spec, method="linear", weights=weights, hyper=hyper, treatment={})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from mtofront.methods import (
 from mtofront.problems import Split
 
 from .chunks import bounded_step
-from .gradients import Minibatch
+from .gradients import Minibatch, Stepped
 from .network import Network, Tensors, stacked_state
 from .optimizers import (
     OptimizerState,
@@ -35,6 +35,7 @@ from .spec import RunSpec
 from .stages import Rule, Tell, tell, treated_losses
 from .storage import Storage, selected, stored
 from .streams import method_noise, minibatches, stream
+from .tally import WeightTally
 from .traced import WORTH_STEPS, Replay
 
 
@@ -74,12 +75,21 @@ def start_pack(net: Network, specs: Sequence[RunSpec]) -> PackState:
     )
 
 
-def train_epoch(net: Network, pack: PackState, specs: Sequence[RunSpec], epoch: int) -> None:
-    """Take every run of a pack once through its own permutation of the training data."""
+def train_epoch(
+    net: Network,
+    pack: PackState,
+    specs: Sequence[RunSpec],
+    epoch: int,
+    tally: WeightTally | None = None,
+) -> None:
+    """Take every run of a pack once through its own permutation of the training data.
+
+    tally: takes in how the tasks are weighed.
+    """
     train = net.problem.train
     device, held = train.device, train.inputs.device
     orders = minibatches(specs, len(train), min(specs[0].batch_size, len(train)), epoch).to(held)
-    rule = pack_rule(specs, device)
+    rule = replace(pack_rule(specs, device), follow=tally is not None)
     tasks, tensors = len(net.problem.tasks), len(net.sharing.shared)
     width = noise_width(rule.method, rule.treatment, tasks, tensors)
     if pack.tell is tell and net.batched and (specs[0].epochs - epoch) * len(orders) >= WORTH_STEPS:
@@ -88,7 +98,9 @@ def train_epoch(net: Network, pack: PackState, specs: Sequence[RunSpec], epoch: 
     seeds = step_seeds(net, specs, pack.step, len(orders))
     for k, rows in enumerate(orders):
         minibatch = Minibatch(gathered(train, rows), noise[k], epoch, seeds[k])
-        _step(net, pack, rule, minibatch, rate_factor(specs[0], epoch, k, len(orders)))
+        stepped = _step(net, pack, rule, minibatch, rate_factor(specs[0], epoch, k, len(orders)))
+        if tally is not None:
+            tally.add(rule, stepped)
 
 
 def step_seeds(
@@ -146,8 +158,10 @@ def rate_factor(spec: RunSpec, epoch: int, step: int, steps: int) -> float:
     return schedule.at((epoch + step / steps) / spec.epochs, 1 / (steps * spec.epochs))
 
 
-def _step(net: Network, pack: PackState, rule: Rule, minibatch: Minibatch, factor: float) -> None:
-    """One optimiser step of every run."""
+def _step(
+    net: Network, pack: PackState, rule: Rule, minibatch: Minibatch, factor: float
+) -> Stepped:
+    """One optimiser step of every run, and what it was made of."""
     stepped = bounded_step(net, rule, pack.params, pack.buffers, pack.method, minibatch, pack.tell)
     pack.diverged_at = mark_divergence(pack.diverged_at, stepped.losses, pack.step)
     pack.method = stepped.state
@@ -157,6 +171,7 @@ def _step(net: Network, pack: PackState, rule: Rule, minibatch: Minibatch, facto
         effect = _losses_again(net, pack, rule, minibatch)
         pack.method = rule.method.after(effect, pack.method, rule.values)
     pack.step += 1
+    return stepped
 
 
 def _losses_again(net: Network, pack: PackState, rule: Rule, minibatch: Minibatch) -> Tensor:

@@ -13,21 +13,21 @@ import torch
 from mtofront.methods import Choice, Count, Treatment, method_named
 from mtofront.problems import Problem, ProblemError
 
-from .arms import Trial, arm_passes_per_step, arm_search, arm_trials
+from .arms import arm_search
 from .config import Config
+from .controls import Control, controls_of, expected_specs
 from .costs import mean_passes_per_step
 from .examine import admit
 from .fitting import check_methods
 from .halving import epochs_spent
+from .middle import weight_notes
 from .packsize import PackSize, fitting_pack
 from .provide import placed_problem, provide
 from .searches import Search
+from .settings import Setting, arm_settings
 from .spec import RunSpec
 from .train import evaluation_epochs
 from .weights import Vector
-
-Setting = tuple[Trial, float, float, int]
-"""Trial, weight decay, learning rate and restart: what a run is beside its arm and seed."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,9 @@ class Rounds:
 class Plan:
     """runs: id -> spec, in the order of the config. packs: ids that train together.
 
-    pack_size: how large they may be, and why. rounds: adaptive arm -> what comes later.
-    notes: on the problem, what may be a mistake of the user's.
+    pack_size: how large they may be, and why. rounds: adaptive arm -> what comes later. controls:
+    arm of the second phase -> what it is, its runs with weights that stand for others.
+    notes: on the problem and the weights, what may be a mistake of the user's.
     """
 
     config: Config
@@ -57,16 +58,23 @@ class Plan:
     steps_per_run: int
     pack_size: PackSize
     rounds: Mapping[str, Rounds]
+    controls: Mapping[str, tuple[Control, tuple[RunSpec, ...]]]
     notes: tuple[str, ...] = ()
 
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """All arms, those of the second phase last."""
+        return (*self.config.arms, *self.controls)
+
     def all_specs(self) -> list[RunSpec]:
-        """Every run, also those of later rounds; their weights stand for others."""
+        """Every run, also those of later rounds and of controls; their weights stand for others."""
         later = [spec for rounds in self.rounds.values() for spec in rounds.later]
-        return [*self.runs.values(), *later]
+        second = [spec for _, specs in self.controls.values() for spec in specs]
+        return [*self.runs.values(), *later, *second]
 
     def arm_runs(self) -> dict[str, int]:
         """How many runs each arm has, later rounds counted."""
-        counts = dict.fromkeys(self.config.arms, 0)
+        counts = dict.fromkeys(self.arms, 0)
         for spec in self.all_specs():
             counts[spec.arm] += 1
         return counts
@@ -74,10 +82,17 @@ class Plan:
     def arm_packs(self) -> dict[str, int]:
         """How many packs each arm has, later rounds counted."""
         counts = {arm: sum(rounds.packs) for arm, rounds in self.rounds.items()}
-        counts = dict.fromkeys(self.config.arms, 0) | counts
+        counts = dict.fromkeys(self.arms, 0) | counts
         for pack in self.packs:
             counts[self.runs[pack[0]].arm] += 1
+        for name in self.controls:
+            counts[name] = len(self.control_packs(name))
         return counts
+
+    def control_packs(self, name: str) -> list[list[RunSpec]]:
+        """The packs of a control's runs."""
+        runs = {spec.id: spec for spec in self.controls[name][1]}
+        return [[runs[i] for i in pack] for pack in packed(runs, self.pack_size.limit)]
 
     def arm_shares(self) -> dict[str, float]:
         """Share of all epochs of its runs that each arm is expected to train: 1 if none stops."""
@@ -94,12 +109,16 @@ class Plan:
 
     def arm_passes(self) -> dict[str, int]:
         """Backward passes of each arm's runs together, through the shared parameters."""
-        passes = dict.fromkeys(self.config.arms, 0.0)
+        passes = dict.fromkeys(self.arms, 0.0)
         shares = self.arm_shares()
         for spec in self.all_specs():
-            steps = shares[spec.arm] * self.steps_per_run
+            steps = shares[spec.arm] * self.steps_of(spec)
             passes[spec.arm] += _mean_passes(spec, len(self.tasks)) * steps
         return {arm: round(count) for arm, count in passes.items()}
+
+    def steps_of(self, spec: RunSpec) -> int:
+        """Optimiser steps of a whole run."""
+        return self.steps_per_run * spec.epochs // self.config.budget.epochs
 
 
 def plan(config: Config) -> Plan:
@@ -113,6 +132,8 @@ def plan(config: Config) -> Plan:
     tasks = len(problem.tasks)
     _check_report(config, problem)
     settings = arm_settings(config, tasks)
+    trials = {arm: [setting[0] for setting in found] for arm, found in settings.items()}
+    notes += weight_notes(config, trials)
     batch = min(config.budget.batch_size, len(problem.train))
     check_methods(config, problem, batch)
     specs = [
@@ -133,7 +154,18 @@ def plan(config: Config) -> Plan:
         if (search := arm_search(config, arm, tasks))
     }
     _check_scheduler(config, rounds)
-    return Plan(config, names, runs, packed(runs, size.limit), steps, size, rounds, notes)
+    controls, more = controls_of(config, tasks)
+    every = [*specs, *(spec for one in rounds.values() for spec in one.later)]
+    second = {
+        name: (control, tuple(expected_specs(name, control, _of(every, control.repeats), tasks)))
+        for name, control in controls.items()
+    }
+    packs = packed(runs, size.limit)
+    return Plan(config, names, runs, packs, steps, size, rounds, second, (*notes, *more))
+
+
+def _of(specs: Sequence[RunSpec], arm: str) -> list[RunSpec]:
+    return [spec for spec in specs if spec.arm == arm]
 
 
 def _admitted(config: Config, problem: Problem) -> tuple[str, ...]:
@@ -206,48 +238,6 @@ def _check_report(config: Config, problem: Problem) -> None:
             f"every task must have the measure that is compared; found {objective!r}; allowed: "
             f"{', '.join(sorted(measures))}",
         )
-
-
-def arm_settings(config: Config, tasks: int) -> dict[str, list[Setting]]:
-    """Each arm's settings for one seed, filled up to its share of the budget.
-
-    Raises RequestError for wrong weights or hyper-parameters.
-    """
-    trials = {arm: arm_trials(config, arm, tasks) for arm in config.arms}
-    rates = config.optimizer.lr
-    decayed = {
-        arm: [(trial, decay) for trial in found for decay in config.optimizer.weight_decay]
-        for arm, found in trials.items()
-    }
-    given = {arm: len(rates) * len(found) for arm, found in decayed.items()}
-    if config.tuning.runs_per_arm == "as_given":
-        return {arm: _filled(found, rates, given[arm]) for arm, found in decayed.items()}
-    cost = dict.fromkeys(trials, 1.0)
-    if config.tuning.runs_per_arm == "equal_backward_passes":
-        cost = {arm: arm_passes_per_step(config, arm, tasks) for arm in trials}
-    budget = max(given[arm] * cost[arm] for arm in trials)
-    return {arm: _filled(found, rates, int(budget / cost[arm])) for arm, found in decayed.items()}
-
-
-def _filled(
-    trials: Sequence[tuple[Trial, float]], rates: Sequence[float], runs: int
-) -> list[Setting]:
-    """`runs` settings over the trials and decays: finer learning rates, or restarts if only one.
-
-    Every trial gets the same number, the first ones one more if it does not divide. Finer means
-    evenly spaced in log between smallest and largest rate; given rates stay if they suffice.
-    """
-    settings: list[Setting] = []
-    for position, trial in enumerate(trials):
-        share = runs // len(trials) + (position < runs % len(trials))
-        if len(rates) == 1:
-            settings += [(*trial, rates[0], restart) for restart in range(share)]
-        elif share == len(rates):
-            settings += [(*trial, rate, 0) for rate in rates]
-        else:
-            spaced = np.geomspace(min(rates), max(rates), share)
-            settings += [(*trial, float(f"{rate:.6g}"), 0) for rate in spaced]
-    return settings
 
 
 def _spec(config: Config, arm: str, setting: Setting, seed: int) -> RunSpec:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pyarrow as pa
 
+from .diagnostics import MEASURES
 from .spec import RunSpec
 from .trained import Trained
 
@@ -16,7 +18,7 @@ def record_table(trained: Trained, tasks: Sequence[str]) -> pa.Table:
     A diverged run keeps what was measured before it diverged, and gets a row `diverged` with the
     step; one that a scheduler stopped gets a row `stopped` where that was; every run gets a row
     `backward_passes`, and one `unsolved_steps` if its method solves equations by iteration, and
-    `members` if it trains several networks. No loss in the records is NaN or infinite.
+    `members` if it trains several networks. No number in the records is NaN or infinite.
     """
     parts = [_measured(trained, tasks, n) for n in range(len(trained.specs))]
     return pa.concat_tables(parts)
@@ -26,7 +28,13 @@ def _measured(trained: Trained, tasks: Sequence[str], n: int) -> pa.Table:
     """All rows of run n; a network with a place of its own on the front names that place."""
     spec, diverged = trained.specs[n], int(trained.diverged_at[n])
     end = int(trained.steps[n])
-    kept = [m for m in trained.measurements if m.step < end or (m.step == end and diverged < 0)]
+    kept = [
+        m
+        for m in trained.measurements
+        if (m.step < end or (m.step == end and diverged < 0))
+        # gradients may overflow before a loss does
+        and (m.measure not in MEASURES or math.isfinite(m.values[n]))
+    ]
     rows = [(m.step, m.epoch, m.split, m.task, m.measure, float(m.values[n])) for m in kept]
     own = spec.weights or (float("nan"),) * len(tasks)
     places = [m.weights or own for m in kept]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,24 @@ OWN_FILES = frozenset({"lock", CONFIG, OWNER})
 
 
 def check_same(folder: Folder, config: Config) -> None:
-    """Refuse another storage than the one with which the sweep in the folder began."""
+    """Refuse other storage, diagnostics or controls than the folder's sweep began with."""
     if not (folder.manifest.exists() and folder.config.exists()):
         return
-    found = validated(read_document(folder.config)).resources.storage
+    known = validated(read_document(folder.config))
+    if known.diagnostics != config.diagnostics:
+        raise RequestError(
+            f"{folder.root}: this sweep began with diagnostics: {str(known.diagnostics).lower()}; "
+            f"found {str(config.diagnostics).lower()}. What is trained cannot record more or less "
+            f"afterwards; go on as it began with: mtofront resume {folder.root}, or choose another "
+            "--out"
+        )
+    if known.controls != config.controls:
+        raise RequestError(
+            f"{folder.root}: this sweep began with controls: {_listed(known)}; found "
+            f"{_listed(config)}. Controls are part of an experiment, declared before it is looked "
+            f"at; go on as it began with: mtofront resume {folder.root}, or choose another --out"
+        )
+    found = known.resources.storage
     if found != config.resources.storage:
         raise RequestError(
             f"{folder.root}: this sweep has resources.storage: {found or 'none'}; found "
@@ -32,14 +47,23 @@ def check_same(folder: Folder, config: Config) -> None:
         )
 
 
+def _listed(config: Config) -> str:
+    """The controls of a config in one line."""
+    kinds = config.controls.items()
+    return (
+        ", ".join(k if arms is None else f"{k} ({' '.join(arms)})" for k, arms in kinds) or "none"
+    )
+
+
 def check_place(place: Location, planned: Plan) -> None:
     """Refuse a folder or storage that holds anything but this experiment."""
     if not (place / MANIFEST).exists():
         check_foreign(place)
         return
-    known, sizes = _experiment(read_manifest(place))
-    asked = {arm: list(rounds.sizes) for arm, rounds in planned.rounds.items()}
-    if known != set(planned.runs) or asked != sizes:
+    known, *later = _experiment(read_manifest(place))
+    sizes = {arm: list(rounds.sizes) for arm, rounds in planned.rounds.items()}
+    controls = {name: _told(asdict(one)) for name, (one, _) in planned.controls.items()}
+    if known != set(planned.runs) or [sizes, controls] != later:
         raise RequestError(
             f"{place}: this {_kind(place)} holds another experiment ({len(known)} runs, "
             f"{len(known & set(planned.runs))} of them among the {len(planned.runs)} asked "
@@ -60,10 +84,16 @@ def check_alike(folder: Folder) -> None:
         )
 
 
-def _experiment(manifest: Mapping[str, Any]) -> tuple[set[str], dict[str, list[int]]]:
-    """What was to be trained from the beginning: runs, and sizes of the rounds of searches."""
+def _experiment(manifest: Mapping[str, Any]) -> tuple[set[str], Any, Any]:
+    """What was to be trained: first runs, sizes of the rounds of searches, and controls."""
     sizes = {arm: one["sizes"] for arm, one in manifest.get("searches", {}).items()}
-    return first_rounds(manifest), sizes
+    controls = {name: _told(one) for name, one in manifest.get("controls", {}).items()}
+    return first_rounds(manifest), sizes, controls
+
+
+def _told(control: Mapping[str, Any]) -> list[Any]:
+    """What a control is, whether or not it has been planned."""
+    return [control["kind"], list(control["of"]), control["repeats"], control["epochs"]]
 
 
 def check_foreign(place: Location) -> None:

@@ -18,12 +18,16 @@ from .sharing import Sharing
 
 @dataclass(frozen=True)
 class Rule:
-    """A pack's method as its runs use it. weights: (N, T) on the losses before it, or None."""
+    """A pack's method as its runs use it. weights: (N, T) on the losses before it, or None.
+
+    follow: whether weights are to be known even where the method answers with a direction.
+    """
 
     method: Method
     treatment: Treatment
     values: Values
     weights: Tensor | None
+    follow: bool = False
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def streamed_step(
     sharing = net.sharing
     shared = [params[name] for name in sharing.shared]
     own = [[params[name] for name in names] for names in sharing.heads]
-    found = _in_blocks(losses, shared, own, rows_held(net, rule, params) - 1)
+    found = in_blocks(losses, shared, own, rows_held(net, rule, params) - 1)
     stacked = torch.stack(losses, dim=1)
     signals = Signals(stacked.detach().double(), batch.noise, found.gramian, epoch=batch.epoch)
     update = weighed(rule.method, rule.treatment, rule.values, state, signals)
@@ -58,20 +58,20 @@ def streamed_step(
     for task, names in enumerate(sharing.heads):
         for name, gradient in zip(names, found.heads[task], strict=True):
             gradients[name] = scaled(gradient, update.heads, task)
-    return Stepped(gradients, measured, update.state)
+    return Stepped(gradients, measured, update.state, update.weights)
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """gramian: (N, T, T) float64. heads: for each task, the gradients of its own parameters."""
 
     gramian: Tensor
     heads: list[tuple[Tensor, ...]]
 
 
-def _in_blocks(
+def in_blocks(
     losses: Outputs, shared: Sequence[Tensor], own: Sequence[Sequence[Tensor]], block: int
-) -> _Found:
+) -> Found:
     """The Gramian from so many tasks' gradients at a time and one more."""
     tasks, runs = len(losses), len(losses[0])
     gramian = losses[0].new_empty(runs, tasks, tasks, dtype=torch.float64)
@@ -91,7 +91,7 @@ def _in_blocks(
             gramian[:, start:end, task : task + 1] = column
             gramian[:, task : task + 1, start:end] = column.mT
         del held, passing
-    return _Found(gramian, heads)
+    return Found(gramian, heads)
 
 
 def _own(loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor, ...]:

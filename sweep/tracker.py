@@ -59,11 +59,15 @@ class Tracker:
         self.sizes = {n: len(runs) for n, runs in enumerate(manifest["packs"])}
         self.arms = [manifest["runs"][runs[0]]["arm"] for runs in manifest["packs"]]
         costs = {arm: info["backward_passes_per_step"] for arm, info in manifest["arms"].items()}
-        self.work |= {n: self.sizes[n] * costs[self.arms[n]] for n in todo}
         firsts = {n: manifest["runs"][runs[0]] for n, runs in enumerate(manifest["packs"])}
+        self.work |= {n: self.sizes[n] * costs[self.arms[n]] * firsts[n]["epochs"] for n in todo}
         self.rules = {n: run["scheduler"] for n, run in firsts.items() if "scheduler" in run}
         self.later = unplanned(manifest)
-        self.later_work = sum(runs * costs[arm] for arm, runs in self.later.items())
+        usual = firsts[0]["epochs"]
+        lengths = {name: one["epochs"] for name, one in manifest.get("controls", {}).items()}
+        self.later_work = sum(
+            runs * costs[arm] * lengths.get(arm, usual) for arm, runs in self.later.items()
+        )
 
     def hear(self, news: News) -> None:
         """Take in what one pack told."""
@@ -155,7 +159,8 @@ class Tracker:
             )
 
     def _arms(self, exact: bool) -> Iterator[ArmStanding]:
-        counts = {arm: Counter(expected=self.later.get(arm, 0)) for arm in self.arms}
+        names = dict.fromkeys([*self.arms, *self.later])
+        counts = {arm: Counter(expected=self.later.get(arm, 0)) for arm in names}
         for number, size in self.sizes.items():
             counts[self.arms[number]].update(expected=size, **self._states(number))
         volumes = self.fronts.volumes(now=exact)

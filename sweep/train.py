@@ -11,6 +11,7 @@ from mtofront.problems import Problem
 
 from .checkpoint import Checkpoints
 from .course import Course, StepByStep
+from .diagnostics import measure_gradients, measure_weights
 from .evaluate import measure_pack
 from .ledger import Ledger
 from .manifold import ManifoldCourse
@@ -40,6 +41,7 @@ def train_pack(
     listen: Callable[[Progress], None] = ignore,
     checkpoints: Checkpoints | None = None,
     ask: Ask = nobody,
+    diagnostics: bool = False,
 ) -> Trained | Waiting:
     """Train runs that differ only in seed, restart, learning rate, weights and numbers of a method.
 
@@ -49,15 +51,20 @@ def train_pack(
     these runs, if there is one, with the result that it would have had without a break.
 
     At a rung that is not decided, as `ask` answers, it leaves a checkpoint and waits.
+
+    diagnostics: whether to measure at evaluations how the tasks' gradients lie to each other and
+    how they were weighed. It changes nothing else that is measured.
     """
     if len(specs) > 1 and checkpoints and checkpoints.is_halved():
-        return _train_halves(problem, specs, listen, checkpoints, ask)
+        return _train_halves(problem, specs, listen, checkpoints, ask, diagnostics)
     try:
         if len(specs) > 1:
-            return _train_together(problem, specs, listen, checkpoints, ask)
+            return _train_together(problem, specs, listen, checkpoints, ask, diagnostics)
         # kernels for a batch of one round differently from those for two or more
         twins = [specs[0]] * 2
-        both = _train_together(problem, twins, lambda t: listen(_first(t)), checkpoints, ask)
+        both = _train_together(
+            problem, twins, lambda t: listen(_first(t)), checkpoints, ask, diagnostics
+        )
         if isinstance(both, Waiting):
             return replace(both, points=both.points[:1])
         return runs_of(both, slice(0, 1))
@@ -65,7 +72,7 @@ def train_pack(
         if len(specs) == 1 or not is_out_of_memory(error):
             raise
     # outside the handler: its traceback would keep the pack's tensors alive
-    return _train_halves(problem, specs, listen, checkpoints, ask)
+    return _train_halves(problem, specs, listen, checkpoints, ask, diagnostics)
 
 
 def _train_halves(
@@ -74,11 +81,12 @@ def _train_halves(
     listen: Callable[[Progress], None],
     checkpoints: Checkpoints | None,
     ask: Ask,
+    diagnostics: bool,
 ) -> Trained | Waiting:
     middle = len(specs) // 2
     places = checkpoints.halves() if checkpoints else (None, None)
     parts = [
-        train_pack(problem, half, listen, place, ask)
+        train_pack(problem, half, listen, place, ask, diagnostics)
         for half, place in zip((specs[:middle], specs[middle:]), places, strict=True)
     ]
     return waiting_of(parts) or joined([part for part in parts if isinstance(part, Trained)])
@@ -88,12 +96,14 @@ def _train_halves(
 class Training:
     """A pack between two epochs. epoch: the last one that is done; -1 before anything is measured.
 
-    training, evaluating: seconds spent so far.
+    diagnostics: whether evaluations are to say more of gradients and weights. training, evaluating:
+    seconds spent so far.
     """
 
     course: Course
     ledger: Ledger
     epochs: int
+    diagnostics: bool
     epoch: int = -1
     training: float = 0.0
     evaluating: float = 0.0
@@ -136,12 +146,15 @@ def _train_together(
     listen: Callable[[Progress], None],
     checkpoints: Checkpoints | None,
     ask: Ask,
+    diagnostics: bool,
 ) -> Trained | Waiting:
     net = network(problem, specs[0])
-    now = checkpoints and _resumed(net, specs, checkpoints)
+    now = checkpoints and _resumed(net, specs, checkpoints, diagnostics)
     if now:
         listen(now.progress())
-    now = now or Training(start_course(net, specs), Ledger(specs), specs[0].epochs)
+    now = now or Training(
+        start_course(net, specs, diagnostics), Ledger(specs), specs[0].epochs, diagnostics
+    )
     due = evaluation_epochs(specs[0].epochs, specs[0].evaluations)
     rungs = specs[0].rungs
     since = time.perf_counter()
@@ -157,7 +170,7 @@ def _train_together(
         if now.epoch > 0:
             now.course.train(now.epoch - 1)
         if now.epoch in due:
-            _evaluate(net, now, since)
+            _evaluate(net, now, specs[0].batch_size, since)
             at_rung = now.epoch in rungs and ask(now.epoch) is None
             if checkpoints and now.goes_on and (at_rung or checkpoints.is_due()):
                 checkpoints.save(specs, now.state())
@@ -168,20 +181,25 @@ def _train_together(
     return now.ledger.closed(now.course, net.reason)
 
 
-def _evaluate(net: Network, now: Training, since: float) -> None:
+def _evaluate(net: Network, now: Training, batch_size: int, since: float) -> None:
     """Measure every run; those that have ended leave the course. since: when training went on."""
     # the numbers of the last steps must be there before evaluation is timed
     begin = settled_time(now.course)
     now.training += begin - since
-    step = now.course.step()
-    now.ledger.enter(
-        now.course, [measure_pack(net, shown, step, now.epoch) for shown in now.course.shown()]
-    )
+    step, networks = now.course.step(), now.course.shown()
+    latest = [measure_pack(net, shown, step, now.epoch) for shown in networks]
+    if now.diagnostics:
+        for found, shown in zip(latest, networks, strict=True):
+            found += measure_gradients(net, shown, batch_size, step, now.epoch)
+        latest[0] += measure_weights(net, now.course.weights(), step, now.epoch)
+    now.ledger.enter(now.course, latest)
     now.leave_ended()
     now.evaluating += time.perf_counter() - begin
 
 
-def _resumed(net: Network, specs: Sequence[RunSpec], checkpoints: Checkpoints) -> Training | None:
+def _resumed(
+    net: Network, specs: Sequence[RunSpec], checkpoints: Checkpoints, diagnostics: bool
+) -> Training | None:
     """The training where its checkpoint left it, if there is one that fits."""
     state = checkpoints.load(specs)
     if state is None:
@@ -189,23 +207,25 @@ def _resumed(net: Network, specs: Sequence[RunSpec], checkpoints: Checkpoints) -
     try:
         ledger = Ledger(specs)
         ledger.restore(state["ledger"])
-        course = start_course(net, [specs[row] for row in ledger.rows])
+        course = start_course(net, [specs[row] for row in ledger.rows], diagnostics)
         course.restore(state["course"])
         spent = {name: state[name] for name in ("epoch", "training", "evaluating")}
-        return Training(course, ledger, specs[0].epochs, **spent)
+        return Training(course, ledger, specs[0].epochs, diagnostics=diagnostics, **spent)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         checkpoints.refuse(f"this checkpoint does not fit its runs ({error})")
         return None
 
 
-def start_course(net: Network, specs: Sequence[RunSpec]) -> Course:
+def start_course(net: Network, specs: Sequence[RunSpec], diagnostics: bool = False) -> Course:
     """The training that the runs' method asks for, before its first step."""
+    scheme = method_named(specs[0].method).scheme
+    if not scheme:
+        return StepByStep(net, specs, diagnostics)
     courses: dict[str, Callable[[Network, Sequence[RunSpec]], Course]] = {
-        "": StepByStep,
         "merge": MergeCourse,
         "manifold": ManifoldCourse,
     }
-    return courses[method_named(specs[0].method).scheme](net, specs)
+    return courses[scheme](net, specs)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from small_data import write_all
+
+# A loaded machine makes any example slow: how long one takes says nothing about what is tested.
+hypothesis.settings.register_profile("no-deadline", deadline=None)
+hypothesis.settings.load_profile("no-deadline")
 
 QUADRATICS = """\
 name: bowls

@@ -15,7 +15,7 @@ SCENE = (16, 32)
 """Height and width of the pictures of Cityscapes and NYUv2 here."""
 DENSE: dict[str, Any] = {"size": list(SCENE), "channels": [2, 3]}
 SMALL_PICTURES: dict[str, dict[str, Any]] = {
-    "celeba": {"size": 8, "width": 1, "attributes": ["A0", "A3", "A39"]},
+    "celeba": {"size": 8, "width": 1, "attributes": ["A0", "A3", "A20", "A39"]},
     "cifar100": {"width": 1},
     "cityscapes": DENSE,
     "nyuv2": DENSE,

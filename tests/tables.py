@@ -33,6 +33,8 @@ class Run:
     stopped: bool = False
     unsolved: float | None = None
     hyper: dict[str, float] = field(default_factory=dict)
+    restart: int = 0
+    recorded: tuple[tuple[int, str, str, float], ...] = ()  # step, task, measure, value
 
     @property
     def method(self) -> str:
@@ -61,6 +63,12 @@ def rows_of(one: Run, tasks: Sequence[str]) -> list[dict[str, object]]:
         for split, losses in (("train", val), ("val", val), ("test", test))
         for task, value in zip(tasks, losses, strict=True)
         for measure, scale in (("loss", 1.0), ("error", 0.1))
+    ]
+    rows += [
+        base
+        | {"step": step, "epoch": step // 10, "split": "train", "task": task}
+        | {"measure": measure, "value": value}
+        for step, task, measure, value in one.recorded
     ]
     about = {"step": 10, "epoch": 1, "split": "train", "task": ""}
     if one.passes is not None:
@@ -110,7 +118,7 @@ def write_folder(
         "runs": {
             one.name: {
                 "arm": one.arm, "method": one.method, "problem": "made-up", "seed": one.seed,
-                "restart": 0, "lr": one.lr,
+                "restart": one.restart, "lr": one.lr,
                 "weights": None if one.weights is None else list(one.weights), "hyper": one.hyper,
             }
             for one in (*runs, *planned)

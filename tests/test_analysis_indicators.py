@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tables import frame_of, run
@@ -65,6 +65,37 @@ def test_r2_of_two_tasks_is_the_integral_over_all_weights(points: np.ndarray) ->
     weights = np.column_stack([first, 1 - first])
     integral = (weights[:, None] * points).max(axis=2).min(axis=1).mean()
     assert r2(points, (0, 0)) == pytest.approx(integral, abs=1e-6)
+
+
+def test_r2_of_one_run_is_its_closed_form() -> None:
+    # max(w a, (1 - w) b), with its kink at w = b / (a + b).
+    for a, b in ((0.3, 0.7), (2.0, 0.1)):
+        kink = b / (a + b)
+        whole = b * (kink - kink**2 / 2) + a * (1 - kink**2) / 2
+        assert r2([(a, b)], (0, 0)) == pytest.approx(whole, abs=1e-12)
+
+
+@settings(max_examples=30)
+@given(arrays(np.float64, (6, 2), elements=st.floats(0, 1)))
+def test_indicators_are_their_definitions_to_a_billionth(arm: np.ndarray) -> None:
+    ramp = np.array(RAMP)
+    found = table_of([tuple(point) for point in arm])["x"]
+
+    def nondominated(points: np.ndarray) -> np.ndarray:
+        worse = [((q <= p).all() and (q < p).any()) for p in points for q in points]
+        return points[~np.reshape(worse, (len(points), -1)).any(axis=1)]
+
+    own = nondominated(arm)
+    every = np.unique(nondominated(np.concatenate([ramp, arm])), axis=0)
+    beyond = np.maximum(own[None, :, :] - every[:, None, :], 0.0)
+    igd_plus = np.linalg.norm(beyond, axis=2).min(axis=1).mean()
+    epsilon = (own[None, :, :] - every[:, None, :]).max(axis=2).min(axis=1).max()
+    # Stripes between the first losses, each as high as the best second loss up to there.
+    edges = np.append(np.unique(own[:, 0]), 1.1)
+    depth = [1.1 - own[own[:, 0] <= edge, 1].min() for edge in edges[:-1]]
+    assert found["igd_plus"] == pytest.approx(igd_plus, abs=1e-9)
+    assert found["epsilon"] == pytest.approx(epsilon, abs=1e-9)
+    assert found["hypervolume"] == pytest.approx((np.diff(edges) * depth).sum(), abs=1e-9)
 
 
 def test_r2_of_the_corner_one_in_three_tasks_is_the_mean_largest_weight() -> None:

@@ -78,6 +78,14 @@ def test_a_p_value_is_where_the_interval_begins_to_leave_a_mean_out(systematic: 
             assert (low <= mean <= high) == (holds or mean == means[-1])
 
 
+def test_the_last_bit_of_a_margin_does_not_move_its_p_value() -> None:
+    # Every fifth resample of three values holds each once, and has their mean but for rounding.
+    first = np.array([0.011347512665853718, -0.044979819267454445, 0.04232585845597331])
+    second = np.array([0.01134751266585366, -0.04497981926745453, 0.042325858455973434])
+    ours, theirs = (p_values(sample, (0.0,), generator(), 0.004) for sample in (first, second))
+    assert ours == pytest.approx(theirs, abs=1e-9)
+
+
 def test_a_systematic_error_adds_in_quadrature_and_does_not_average_out() -> None:
     assert interval([0.25] * 4, 0.95, generator(), 0.1) == pytest.approx(
         (0.25 - 0.196, 0.25 + 0.196), abs=1e-4

@@ -96,6 +96,20 @@ def test_a_weight_is_held_out_with_all_its_learning_rates() -> None:
     )
 
 
+@pytest.mark.parametrize("tasks", [2, 3])
+def test_the_placebo_is_the_best_of_each_weights_runs(tasks: int) -> None:
+    draws = np.random.default_rng(tasks)
+    weights = draws.dirichlet(np.ones(tasks), 12)
+    losses = np.tile((weights - 1) ** 2, (3, 1)) + draws.normal(0, 0.03, (36, tasks))
+    front = attained(runs_at(losses.tolist(), group=[str(k % 12) for k in range(36)]))
+    found = held_out(front)
+    assert len(found) > 3
+    for weight in front.inner:
+        mine = [standing(losses[k], front, weight) for k in range(int(weight), 36, 12)]
+        seen = [one.select for one in mine if one.out is not None]
+        assert ([found[weight][0].select] if weight in found else []) == sorted(seen)[-1:]
+
+
 def test_only_runs_that_can_still_win_are_looked_at_and_the_best_come_first() -> None:
     front = attained(runs_at(BENT))
     cloud = np.random.default_rng(3).random((40, 2))

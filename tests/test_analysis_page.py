@@ -53,8 +53,18 @@ def report_of(tasks: int, folder: Path) -> Path:
             runs.append(run(f"s{seed}-{k}", "scalarization", seed, losses, weights=weights))
         for arm in ("x<y>", "other"):
             losses = 0.8 + 0.1 * random.random(tasks)
-            runs.append(run(f"{arm}{seed}", arm, seed, losses, hyper={"c": 0.4}))
+            own = recorded(random, "abcde"[:tasks]) if tasks < 5 else ()
+            runs.append(run(f"{arm}{seed}", arm, seed, losses, hyper={"c": 0.4}, recorded=own))
     return write_report(write_folder(folder / "out", runs, tuple("abcde"[:tasks])))
+
+
+def recorded(random: np.random.Generator, tasks: str) -> tuple[tuple[int, str, str, float], ...]:
+    """Gradients and weights at two evaluations."""
+    names = ("conflict_rate", "gradient_cosine", "magnitude_similarity")
+    each = ("gradient_norm", "task_weight")
+    found = [(step, "", name) for step in (10, 20) for name in names]
+    found += [(step, task, name) for step in (10, 20) for task in tasks for name in each]
+    return tuple((*row, float(random.random())) for row in found)
 
 
 @pytest.fixture
@@ -152,6 +162,20 @@ def test_the_page_fits_a_telephone_and_its_print_shows_the_static_figures(visit:
     assert live.is_visible() and not static.is_visible()
     page.emulate_media(media="print")
     assert static.is_visible() and not live.is_visible()
+
+
+def test_why_is_told_with_figures_where_runs_recorded_it(visit: Any) -> None:
+    titles = ["Where results vary", "Gradients of the tasks", "Weights of the tasks"]
+    for tasks, shown in ((2, titles), (5, titles[:1])):
+        page = visit(tasks, width=1200)
+        for title in titles:
+            assert page.get_by_role("heading", name=title).count() == (title in shown)
+        assert page.get_by_text("diagnostics: true").count() == (tasks == 5)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1200
+    for part in ("Standard deviation of results", "Conflict rate", "Shares of the tasks"):
+        drawing = visit(2).locator(f"[aria-label^='{part}'] svg")
+        assert drawing.is_visible()
+        assert drawing.bounding_box()["width"] > 400
 
 
 def test_without_scripts_the_static_figures_are_shown(

@@ -82,13 +82,13 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_promised_file_is_there_and_nothing_else(complete: Path) -> None:
     report = complete / "report"
-    figures = ["arms", "attainment", "budget", "front", "margins", "utility"]
+    figures = ["arms", "attainment", "budget", "front", "margins", "utility", "variance"]
     tables = [
-        "attainment", "best", "budget", "coverage", "delta_m", "effort", "indicator_means",
-        "indicators", "margins", "normalisation", "runs", "solvers", "statistics", "tastes",
-        "utility",
+        "attainment", "best", "budget", "coverage", "delta_m", "deviations", "effort",
+        "indicator_means", "indicators", "learning_rate_grids", "margins", "normalisation", "runs",
+        "solvers", "statistics", "tastes", "utility", "variance",
     ]  # fmt: skip
-    expected = {"index.html", "verdicts.json"}
+    expected = {"index.html", "notes.json", "verdicts.json"}
     expected |= {f"{name}.{form}" for name in figures for form in ("png", "svg", "pdf")}
     stems = ["verdicts", *(f"tables/{name}" for name in tables)]
     expected |= {f"{stem}.{form}" for stem in stems for form in ("csv", "md", "tex")}

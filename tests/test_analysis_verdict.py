@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -300,6 +301,33 @@ def test_what_could_not_be_compared_is_said() -> None:
         "finished run.",
         "y: 1 seed to compare, an interval needs two.",
     ]
+
+
+def test_a_baseline_without_a_run_that_weighs_all_tasks_is_said_first() -> None:
+    corners = [
+        run(f"s{seed}-{k}", "scalarization", seed, losses, weights=weights)
+        for seed in SEEDS
+        for k, (losses, weights) in enumerate(
+            [((0, 9), (1, 0)), ((0.1, 9), (1, 0)), ((9, 0), (0, 1))]
+        )
+    ]
+    ahead = arm("x", 0.2)
+    known = judge(frame_of([*corners, *ahead]))
+    outside = judge_table(table_of([*corners, *ahead]))
+    for comparison in (known, outside):
+        assert comparison.rows["verdict"].tolist() == ["beats"]
+        (line,) = reservations(comparison)
+        assert line.startswith(
+            "No run of scalarization weighs all tasks: each of its 2 weight vectors"
+        )
+    middle = [run(f"m{seed}", "scalarization", seed, (0.2, 0.2), weights=(1, 1)) for seed in SEEDS]
+    unknown = [run(f"m{seed}", "scalarization", seed, (0.2, 0.2)) for seed in SEEDS]
+    diverged = [replace(one, diverged=10) for one in middle]
+    for more, lines in ((middle, 0), (unknown, 0), (diverged, 1)):
+        runs = [*corners, *more, *ahead]
+        assert len(reservations(judge(frame_of(runs)))) == lines
+    without = table_of([*corners, *ahead]).drop(columns=["w_a", "w_b"])
+    assert reservations(judge_table(without)) == []
 
 
 def test_what_is_wrong_with_a_table_is_named() -> None:

@@ -73,6 +73,23 @@ def test_plan_starts_and_writes_nothing(bowls: Path, command) -> None:  # type: 
     assert sorted(Path.cwd().rglob("*")) == before
 
 
+def test_weights_without_a_middle_are_noted_before_and_after_training(bowls: Path, command) -> None:  # type: ignore[no-untyped-def]
+    corners = ("--set", "arms.scalarization.weights={grid: lattice, points: 2}")
+    for arguments in (("plan",), ("plan", "--json"), ("run", "--out", "out"), ("resume",)):
+        name, *rest = arguments
+        given = ["out"] if name == "resume" else [str(bowls), *corners]
+        code, out, err = command(name, *given, *rest)
+        assert code == 0 and max(map(len, err.splitlines())) <= 80
+        said = " ".join(err.split())
+        before = "note: scalarization: none of the 2 weight vectors weighs all tasks,"
+        after = "note: No run of scalarization weighs all tasks: each of its 2 weight vectors"
+        assert said.count(before) == (name != "resume")
+        assert said.count(after) == (name != "plan")
+        assert "note:" not in out
+    page = Path("out/report/index.html").read_text()
+    assert page.index("Complete: all") < page.index("No run of scalarization") < page.index("<h1>")
+
+
 def test_status_counts_runs_by_state(bowls: Path, command) -> None:  # type: ignore[no-untyped-def]
     command("run", str(bowls), "--out", "out")
     next(Path("out/records").glob("*.parquet")).unlink()

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from mtofront.methods import METHODS, Choice
 from mtofront.sweep import Plan, RequestError, load_config, plan
+from mtofront.sweep.arms import arm_trials
+from mtofront.sweep.middle import weight_notes
 from mtofront.sweep.spec import spec_from_dict
 from mtofront.sweep.weights import weight_grid
 
@@ -166,3 +168,48 @@ def test_grids_are_refused_where_they_do_not_exist() -> None:
         weight_grid("riesz", 3, 4)
     with pytest.raises(ValueError, match=r"between 0 and 0\.25; found 0\.3"):
         weight_grid("log_odds", 9, 4, 0.3)
+
+
+def noted(path: Path, grid: str, points: int, tasks: int, arm: str = "scalarization") -> str:
+    """What is said of an arm's grid for so many tasks, without the line's common end."""
+    weights = f"arms.{arm}.weights={{grid: {grid}, points: {points}, low: 0.02}}"
+    config = load_config(path, [weights])
+    lines = weight_notes(config, {arm: arm_trials(config, arm, tasks)})
+    return "".join(lines).partition(", the others")[0]
+
+
+@pytest.mark.parametrize("tasks", range(2, 9))
+def test_grids_of_which_hardly_a_vector_weighs_all_tasks_are_noted(bowls: Path, tasks: int) -> None:
+    few = noted(bowls, "riesz", 2 * tasks, tasks)
+    corners = noted(bowls, "lattice", tasks, tasks)
+    assert corners == f"scalarization: none of the {tasks} weight vectors weighs all tasks"
+    # two tasks: both ends and two between them
+    count, verb = ("2", "weigh") if tasks == 2 else ("none", "weighs")
+    assert few == f"scalarization: {count} of the {2 * tasks} weight vectors {verb} all tasks"
+    assert noted(bowls, "log_odds", 2 * tasks, tasks) == ""
+    assert noted(bowls, "dirichlet", 2 * tasks, tasks) == ""
+
+
+def test_a_lattice_is_fine_when_it_has_inner_vectors(bowls: Path) -> None:
+    assert noted(bowls, "lattice", 5, 2) == noted(bowls, "lattice", 15, 3) == ""
+    assert noted(bowls, "riesz", 20, 3) == ""
+    assert noted(bowls, "lattice", 84, 4) == ""
+    assert noted(bowls, "lattice", 125, 5).startswith("scalarization: none of the 70")
+    assert noted(bowls, "lattice", 35, 4) == (
+        "scalarization: 1 of the 35 weight vectors weighs all tasks"
+    )
+
+
+def test_arms_with_the_same_grid_share_a_note_and_listed_weights_are_meant_so(bowls: Path) -> None:
+    lattice = "weights={grid: lattice, points: 2}"
+    both = planned(bowls, f"arms.scalarization.{lattice}", f"arms.pcgrad.{lattice}")
+    (note,) = both.notes
+    assert note == (
+        "scalarization, pcgrad: none of the 2 weight vectors weighs all tasks, the others leave "
+        "some task untrained, so that verdicts rest on a front without a middle; use weights: "
+        "{grid: log_odds, points: N, low: 0.02}, or more points"
+    )
+    assert planned(bowls, "arms.single={method: linear, weights: [[1, 0], [0, 1]]}").notes == ()
+    (listed,) = planned(bowls, "arms.scalarization.weights=[[1, 0], [0, 1]]").notes
+    assert listed.startswith("scalarization: none of the 2 weight vectors")
+    assert planned(bowls, "arms.scalarization.weights=equal").notes == ()

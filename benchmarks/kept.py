@@ -1,0 +1,86 @@
+"""Results of a claim kept small: what a report and its verdicts are made of, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from mtofront.analysis import judge, load, load_manifest, schema, write_report
+from mtofront.analysis.records import UNSOLVED
+from mtofront.analysis.settings import Settings
+from mtofront.analysis.verdict import Comparison
+
+OF_A_RUN = ("arm", "seed", "lr", "weights", "hyper")
+"""What a report says of a run; the config says the rest."""
+COMPACT = (",", ":")
+FIGURES = ("front", "margins")
+COLOURS = 64
+"""Of a kept figure, which is a third of the bytes that way."""
+
+
+def judged(folder: Path) -> Comparison:
+    """The comparison that a results folder's report shows."""
+    return judge(load(folder), Settings(**load_manifest(folder)["report"]))
+
+
+def keep(folder: Path, target: Path) -> None:
+    """Write the results of a finished sweep to a folder of some hundred KB that reports the same.
+
+    Kept are each run's records at its first and last evaluation and at the checkpoint that counts,
+    the figures, the verdicts; of the manifest what the report shows. Raises as `judge` does.
+    """
+    comparison = judged(folder)
+    write_report(folder)
+    shutil.rmtree(target, ignore_errors=True)
+    (target / "records").mkdir(parents=True)
+    manifest = load_manifest(folder)
+    manifest["runs"] = {
+        run: {name: spec[name] for name in OF_A_RUN if name in spec}
+        for run, spec in manifest["runs"].items()
+    }
+    manifest["packs"] = []
+    (target / "manifest.json").write_text(_lines(manifest), encoding="utf-8")
+    shutil.copy(folder / "config.yaml", target)
+    frame = _few(load(folder), comparison)
+    table = pa.Table.from_pandas(frame, schema(manifest["tasks"]), preserve_index=False)
+    pq.write_table(table, target / "records" / "kept.parquet", compression="zstd")
+    shutil.copy(folder / "report" / "verdicts.csv", target)
+    shutil.copy(folder / "report" / "tables" / "effort.csv", target)
+    for name in FIGURES:
+        _small(folder / "report" / f"{name}.png", target / f"{name}.png")
+
+
+def _few(frame: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
+    """The records that a report needs, in an order that compresses."""
+    chosen = pd.Series(comparison.runs.step, index=comparison.runs.run)
+    chosen = chosen.groupby(level=0).first().rename("chosen")
+    steps = frame.groupby("run")["step"].agg(["min", "max"]).join(chosen)
+    known = steps.loc[frame["run"]].reset_index(drop=True)
+    step = frame["step"].reset_index(drop=True)
+    few = known.eq(step, axis=0).any(axis=1) | frame["task"].eq("").to_numpy()
+    few &= (frame["measure"].ne(UNSOLVED) | frame["value"].ne(0)).to_numpy()
+    columns = ["measure", "split", "task"]  # runs stay in their order, which is that of arms
+    return frame[few.to_numpy()].sort_values(columns, kind="stable")
+
+
+def _lines(manifest: dict[str, Any]) -> str:
+    """JSON with a run a line, so that two versions can be compared."""
+    runs = manifest.pop("runs")
+    rest = json.dumps(manifest, indent=1).removesuffix("\n}")
+    rows = ",\n".join(
+        f"  {json.dumps(run)}: {json.dumps(spec, separators=COMPACT)}" for run, spec in runs.items()
+    )
+    return f'{rest},\n "runs": {{\n{rows}\n }}\n}}\n'
+
+
+def _small(source: Path, target: Path) -> None:
+    """The picture in few colours."""
+    with Image.open(source) as picture:
+        picture.convert("RGB").quantize(COLOURS).save(target, optimize=True)
