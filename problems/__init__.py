@@ -20,6 +20,7 @@ from .landscape import landscape
 from .linear_bottleneck import linear_bottleneck
 from .missing import known, labelled_share, over_labelled, partly_labelled
 from .movielens import movielens
+from .mt10 import mt10
 from .multidigits import multidigits
 from .multimnist import multi_fashion_mnist, multifashion, multimnist
 from .nyuv2 import nyuv2
@@ -40,6 +41,7 @@ PROBLEMS: dict[str, Callable[..., Problem]] = {
     "landscape": landscape,
     "linear_bottleneck": linear_bottleneck,
     "movielens": movielens,
+    "mt10": mt10,
     "multi_fashion_mnist": multi_fashion_mnist,
     "multidigits": multidigits,
     "multifashion": multifashion,

@@ -10,7 +10,6 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +37,6 @@ def data_folder() -> Path:
         return folder
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(home) / "mtofront" / "data"
-
-
-def find_source(name: str) -> Source:
-    """The source of that name. Raises ProblemError with the nearest or all names."""
-    if name in SOURCES:
-        return SOURCES[name]
-    names = [*SOURCES, *BROUGHT]
-    near = get_close_matches(name, names, 1)
-    known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-    raise ProblemError(f"unknown data set {name!r}; {known}")
 
 
 def folder_of(source: Source) -> Path:
@@ -169,10 +158,18 @@ def prepared(
 
 def _keep(path: Path, arrays: Arrays) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
+        write_arrays(path, arrays)
+    except OSError:  # a read-only or full disk is no error
+        return
+
+
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """A .npz file of named arrays, whole or not at all. Raises OSError if it cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    try:
         with temporary.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         temporary.replace(path)
-    except OSError:  # a read-only or full disk is no error
-        return
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from .datafolder import Arrays, prepared, required
+from .networks import Network, chosen
 from .problem import Problem, ProblemError, Split, Task
 from .qm9_molecules import COLUMNS, FEATURES, Floats, parsed
-from .tabular import Rows, SharedBottom, first_of
+from .tabular import Rows, first_of, tabular_network
 
 TASKS = tuple(COLUMNS)
 Scale = Literal["standardised", "raw"]
@@ -27,6 +28,7 @@ def qm9(
     train: int | None = None,
     val: int | None = None,
     test: int | None = None,
+    network: Network = "split",
 ) -> Problem:
     """QM9: eleven properties of molecules of up to nine heavy atoms, from atoms and geometry.
 
@@ -40,13 +42,15 @@ def qm9(
     H, G (hartree, not less the atoms' energies) and Cv (cal/mol/K). With more than about eight, a
     front's exact hypervolume takes very long. scale: standardised, or raw for these units; either
     way targets are less their mean in training. hidden: width of the two shared layers. train,
-    val, test: rows; null for all.
+    val, test: rows; null for all. network: split, wide, deep, dense, mtan, cross_stitch, mmoe,
+    stan or single_task, of layers of that width.
     Loss: mean square; mae: in standard deviations of the targets of all 110,831 training rows.
     """
     if len(tasks) < 2 or len(set(tasks)) != len(tasks) or not set(tasks) <= set(TASKS):
         raise ProblemError(f"tasks must be two or more different ones of {TASKS}; found {tasks}")
     if scale not in get_args(Scale):
         raise ProblemError(f"scale must be one of {get_args(Scale)}; found {scale!r}")
+    choice = chosen(network)
     files = required("qm9")
     arrays = prepared({"problem": "qm9", "version": 1}, files, lambda: parsed(files))
     every = {name: arrays[name] for name in ("train", "val", "test")}
@@ -61,7 +65,8 @@ def qm9(
         splits["train"],
         splits["val"],
         splits["test"],
-        model=partial(SharedBottom, FEATURES, hidden, len(tasks)),
+        model=tabular_network(choice, FEATURES, hidden, len(tasks)),
+        single_task=choice.single_task,
     )
 
 

@@ -19,6 +19,7 @@ SMALL = {
     "census": {"train": 100, "val": 10, "test": 50},
     "yeast": {"train": 30, "val": 10, "test": 20},
     "movielens": {"train": 150, "val": 20, "test": 40},
+    "mt10": {"train": 60, "val": 10, "test": 20},
     "qm9": {"train": 60, "val": 6, "test": 6},
     "multimnist": {"train": 60, "val": 20, "test": 30},
     "multifashion": {"train": 60, "val": 20, "test": 30},
@@ -38,6 +39,7 @@ def write_all(folder: Path) -> None:
     write_yeast(folder / "yeast", rows=80)
     write_movielens(folder / "movielens", users=30, films=40)
     write_qm9(folder / "qm9", molecules=90)
+    write_mt10(folder / "mt10", episodes=10)
     for language in WORDS:
         write_help(folder / f"libreoffice_help_{language}", help_pages(language, 60))
     write_pictures(folder)
@@ -186,6 +188,33 @@ def _qm9_cells(n: int) -> list[object]:
         *(f"[{names}]", f"[{xyz}]", "[0.1,0.2]", "[799.,800.1]", 1.0, 1.0, 1.0),
         *values,
     ]
+
+
+MT10 = (
+    *("reach", "push", "pick_place", "door_open", "drawer_open"),
+    *("drawer_close", "button_press", "peg_insert", "window_open", "window_close"),
+)
+
+
+def write_mt10(folder: Path, episodes: int) -> None:
+    """Demonstrations of 10 steps an episode and 1 more of each later task, as they are generated.
+
+    Of every step the first observed number is that of the task, the second the episode's, the
+    third the step's; the sixth never changes. The action is clipped arithmetic of the others.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {}
+    for n, task in enumerate(MT10):
+        rng = np.random.default_rng([13, n])
+        steps = 10 + n
+        own = rng.normal(size=(episodes * steps, 39)).astype(np.float32)
+        own[:, 0], own[:, 5] = n, 1
+        own[:, 1] = np.repeat(np.arange(episodes), steps)
+        own[:, 2] = np.tile(np.arange(steps), episodes)
+        arrays[f"{task}_observations"] = own
+        arrays[f"{task}_actions"] = (own[:, 6:10] + own[:, 10:14] * (n % 3)).clip(-1, 1)
+        arrays[f"{task}_episodes"] = own[:, 1].astype(np.int32)
+    np.savez(folder / "mt10.npz", **arrays)  # type: ignore[arg-type]
 
 
 WORDS = {

@@ -141,11 +141,13 @@ def counts_by_hand(d: int, h: int, tasks: int, outputs: int) -> dict[str, int]:
 
 
 @pytest.mark.usefixtures("small_data")
-@pytest.mark.parametrize(("name", "outputs"), [("multidigits", 10), ("census", 1), ("yeast", 1)])
+@pytest.mark.parametrize(
+    ("name", "outputs"), [("multidigits", 10), ("census", 1), ("yeast", 1), ("qm9", 1), ("mt10", 4)]
+)
 def test_every_architecture_is_as_large_as_it_should_be(name: str, outputs: int) -> None:
     for architecture in ARCHITECTURES:
         made = PROBLEMS[name](**SMALL.get(name, {}), network=architecture, hidden=16)
-        d, tasks = made.train.inputs.shape[1], len(made.tasks)
+        d, tasks = made.train.inputs.shape[-1], len(made.tasks)
         by_hand = counts_by_hand(d, 16, tasks, outputs)
         found = parameters(made.model)
         if architecture in by_hand:
@@ -171,7 +173,7 @@ def test_hard_sharing_is_widened_to_mtans_parameters(body: str, name: str) -> No
     assert layers == len(BODIES[body][0].widths) * (2 if name == "deep" else 1)
 
 
-@pytest.mark.parametrize("name", ["multidigits", "census", "yeast", "multimnist"])
+@pytest.mark.parametrize("name", ["multidigits", "census", "yeast", "qm9", "mt10", "multimnist"])
 def test_a_problem_with_a_choice_says_which(name: str) -> None:
     told = " ".join((PROBLEMS[name].__doc__ or "").replace(",", " ").split())
     assert all(f" {one} " in told.replace(".", " ") for one in ARCHITECTURES)

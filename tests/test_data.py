@@ -26,6 +26,7 @@ from mtofront.problems import PROBLEMS, ProblemError
 from mtofront.problems.brought import BROUGHT
 from mtofront.problems.carriers import by_client
 from mtofront.problems.datafolder import get, is_here, layout_of, prepared, required
+from mtofront.problems.generated import GENERATED
 from mtofront.problems.sources import SOURCES, Source
 from mtofront.problems.unpack import digest_of_pages, unpack
 
@@ -408,7 +409,7 @@ def test_the_list_says_what_is_here(command: Command, data: Path) -> None:
     code, out, _ = command("data", "list")
     assert code == 0 and "fashion_mnist" in out and str(data) in out
     rows = json.loads(command("data", "list", "--json")[1])
-    assert {row["name"] for row in rows} == {*SOURCES, *BROUGHT}
+    assert {row["name"] for row in rows} == {*SOURCES, *GENERATED, *BROUGHT}
     assert not any(row["here"] for row in rows)
     assert all(row["licence"] and row["citation"] for row in rows)
     fetched = [row for row in rows if row["name"] in SOURCES]

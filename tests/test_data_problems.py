@@ -259,6 +259,8 @@ def test_each_lenet_has_the_layers_of_its_paper(name: str, weights: int) -> None
         ("yeast", {}),
         ("movielens", {}),
         ("qm9", {"scale": "raw", "tasks": ["homo", "Cv"]}),
+        ("qm9", {"tasks": ["homo", "Cv"], "network": "mmoe"}),
+        ("mt10", {"tasks": ["reach", "push"], "hidden": 16}),
         ("translation", {"layers": 1, "width": 8, "heads": 2}),
     ],
 )
