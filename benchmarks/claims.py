@@ -17,6 +17,8 @@ RESULTS = ROOT / "docs" / "results"
 PAGES = ("docs/index.md", "README.md", "docs/reproductions.md", "docs/methods.md")
 BEGIN, END = "<!-- {} begin: make pages -->", "<!-- {} end -->"
 
+UNSWEPT = ("kurin-multimnist", "landscape_equal")
+"""Experiments whose baseline has one weight: there are no runs of a sweep to count."""
 Outcome = Literal["reproduced", "not reproduced", "not decidable at this size", "partly reproduced"]
 
 
@@ -98,26 +100,22 @@ def _glance(known: list[Claim], to: str) -> str:
 
 
 def _price(known: list[Claim]) -> str:
-    """One row a method, one column an experiment: scalarization runs that do as well."""
+    """One row an arm, one column an experiment with swept weights: runs that do as well."""
     columns: dict[str, dict[str, str]] = {}
-    names = list(dict.fromkeys(name for claim in known for name in claim.experiments))
+    names = [name for name in _experiments(known) if name not in UNSWEPT]
     for name in names:
         effort = pd.read_csv(RESULTS / name / "effort.csv").set_index(["arm", "chance"])
-        runs = recorded(name).set_index("arm")["runs"]
-        for arm in runs.index:
-            cell = " / ".join(_count(effort.loc[(arm, chance)]) for chance in (0.5, 0.9))
+        for arm in recorded(name)["arm"]:
+            half, most = (effort.loc[(arm, chance)] for chance in (0.5, 0.9))
+            low, high, nine = (_runs(n) for n in (half["low"], half["high"], most["runs"]))
+            cell = f"{_runs(half['runs'])} ({low}–{high}) / {nine}"
             columns.setdefault(str(arm), {})[name] = cell
-    rows = [
-        {"arm": arm, **{name: own.get(name, "") for name in names}}
-        for arm, own in sorted(columns.items())
-    ]
-    return _table(rows)
+    known_arms = sorted(columns.items())
+    return _table([{"arm": arm, **{n: own.get(n, "") for n in names}} for arm, own in known_arms])
 
 
-def _count(row: Any) -> str:
-    """How many runs, and the interval."""
-    low, high = (_runs(row[name]) for name in ("low", "high"))
-    return f"{_runs(row['runs'])} ({low}–{high})"
+def _experiments(known: list[Claim]) -> list[str]:
+    return list(dict.fromkeys(name for claim in known for name in claim.experiments))
 
 
 def _runs(number: float) -> str:

@@ -56,7 +56,7 @@ def keep(folder: Path, target: Path) -> None:
 
 def _few_settings(spec: dict[str, Any]) -> dict[str, Any]:
     """What is kept of a run's spec; a weight decay where there is one."""
-    decay = spec["optimizer"]["weight_decay"]
+    decay = spec.get("optimizer", {}).get("weight_decay", 0.0)
     kept = {name: spec[name] for name in OF_A_RUN if name in spec}
     return kept | ({"weight_decay": decay} if decay else {})
 
