@@ -168,13 +168,13 @@ def test_a_half_that_has_ended_is_kept_however_short_it_was(
     path, trained_epochs = tmp_path / "pack-00000.ckpt", []
     original = training._train_together
 
-    def limited(problem: Any, some: Any, listen: Any, checkpoints: Any, ask: Any) -> Any:
+    def limited(problem: Any, some: Any, listen: Any, checkpoints: Any, *rest: Any) -> Any:
         if len(some) > 2:
             raise MemoryError
         if some[0] == specs[2] and not trained_epochs:
             raise Killed
         trained_epochs.append([some[0].seed, checkpoints.load(some) is not None])
-        return original(problem, some, listen, checkpoints, ask)
+        return original(problem, some, listen, checkpoints, *rest)
 
     monkeypatch.setattr(training, "_train_together", limited)
     trained_epochs.clear()

@@ -140,7 +140,7 @@ def test_a_tracker_counts_runs_by_arm_and_measures_rates(
     monkeypatch.setattr(tracker_module.time, "monotonic", lambda: now)
     manifest = {
         "packs": [["a", "b"], ["c", "d"], ["e"], ["f"]],
-        "runs": {name: {"arm": "x" if name in "abcd" else "y"} for name in "abcdef"},
+        "runs": {n: {"arm": "x" if n in "abcd" else "y", "epochs": 1} for n in "abcdef"},
         "arms": {name: {"backward_passes_per_step": 1} for name in "xy"},
         "tasks": ["speed", "size"],
     }

@@ -121,11 +121,11 @@ def limit_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     tried: list[int] = []
     original = training._train_together
 
-    def limited(problem: Any, some: Any, listen: Any, checkpoints: Any, ask: Any) -> Any:
+    def limited(problem: Any, some: Any, listen: Any, checkpoints: Any, *rest: Any) -> Any:
         tried.append(len(some))
         if len(some) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        return original(problem, some, listen, checkpoints, ask)
+        return original(problem, some, listen, checkpoints, *rest)
 
     monkeypatch.setattr(training, "_train_together", limited)
     return tried

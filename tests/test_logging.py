@@ -59,7 +59,7 @@ def test_a_missing_package_is_refused_with_the_command_that_installs_it(
 
 
 def tracker_of(folder: Path) -> tuple[Tracker, dict[str, Any]]:
-    run_ = {"arm": "x", "method": "linear", "problem": "bowls", "lr": 0.1}
+    run_ = {"arm": "x", "method": "linear", "problem": "bowls", "lr": 0.1, "epochs": 1}
     manifest = {
         "packs": [["a", "b", "c"]],
         "runs": {"a": run_, "b": {**run_, "lr": 0.3}, "c": run_},

@@ -327,7 +327,7 @@ def test_the_time_left_does_not_count_what_checkpoints_had_done(
     monkeypatch.setattr(tracker_module.time, "monotonic", lambda: now)
     manifest = {
         "packs": [["a"], ["b"]],
-        "runs": {"a": {"arm": "x"}, "b": {"arm": "x"}},
+        "runs": {"a": {"arm": "x", "epochs": 1}, "b": {"arm": "x", "epochs": 1}},
         "arms": {"x": {"backward_passes_per_step": 1}},
     }
     tracker = Tracker(Folder(tmp_path), manifest, [0, 1])
