@@ -100,22 +100,18 @@ def _glance(known: list[Claim], to: str) -> str:
 
 
 def _price(known: list[Claim]) -> str:
-    """One row an arm, one column an experiment with swept weights: runs that do as well."""
-    columns: dict[str, dict[str, str]] = {}
-    names = [name for name in _experiments(known) if name not in UNSWEPT]
-    for name in names:
+    """One row an arm and experiment with swept weights: scalarization runs that do as well."""
+    rows = []
+    for name in dict.fromkeys(name for claim in known for name in claim.experiments):
+        if name in UNSWEPT:
+            continue
         effort = pd.read_csv(RESULTS / name / "effort.csv").set_index(["arm", "chance"])
         for arm in recorded(name)["arm"]:
             half, most = (effort.loc[(arm, chance)] for chance in (0.5, 0.9))
-            low, high, nine = (_runs(n) for n in (half["low"], half["high"], most["runs"]))
-            cell = f"{_runs(half['runs'])} ({low}–{high}) / {nine}"
-            columns.setdefault(str(arm), {})[name] = cell
-    known_arms = sorted(columns.items())
-    return _table([{"arm": arm, **{n: own.get(n, "") for n in names}} for arm, own in known_arms])
-
-
-def _experiments(known: list[Claim]) -> list[str]:
-    return list(dict.fromkeys(name for claim in known for name in claim.experiments))
+            interval = " to ".join(_runs(half[end]) for end in ("low", "high"))
+            rows.append((str(arm), name, _runs(half["runs"]), interval, _runs(most["runs"])))
+    heads = ("arm", "experiment", "in half of the cases", "95 % interval", "in nine of ten")
+    return _table([dict(zip(heads, row, strict=True)) for row in sorted(rows)])
 
 
 def _runs(number: float) -> str:
@@ -136,11 +132,15 @@ def _section(claim: Claim) -> str:
 
 *{claim.source}.* {claim.says}
 
-**{claim.outcome[0].upper()}{claim.outcome[1:]}.** {claim.why}
+**{_capital(claim.outcome)}.** {_capital(claim.why)}
 
 A larger run should add: {claim.larger}
 
 {experiments}"""
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _experiment(name: str) -> str:
