@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from mtofront.analysis import judge, load, load_manifest, schema, write_report
-from mtofront.analysis.records import UNSOLVED
 from mtofront.analysis.settings import Settings
 from mtofront.analysis.verdict import Comparison
 
@@ -36,17 +35,16 @@ def keep(folder: Path, target: Path) -> None:
     Kept are each run's records at its first and last evaluation and at the checkpoint that counts,
     the figures, the verdicts; of the manifest what the report shows. Raises as `judge` does.
     """
-    comparison = judged(folder)
+    manifest, frame = load_manifest(folder), load(folder)
+    few = _few(frame, judge(frame, Settings(**manifest["report"])))
     write_report(folder)
     shutil.rmtree(target, ignore_errors=True)
     (target / "records").mkdir(parents=True)
-    manifest = load_manifest(folder)
     manifest["runs"] = {run: _few_settings(spec) for run, spec in manifest["runs"].items()}
     manifest["packs"] = []
     (target / "manifest.json").write_text(_lines(manifest), encoding="utf-8")
     shutil.copy(folder / "config.yaml", target)
-    frame = _few(load(folder), comparison)
-    table = pa.Table.from_pandas(frame, schema(manifest["tasks"]), preserve_index=False)
+    table = pa.Table.from_pandas(few, schema(manifest["tasks"]), preserve_index=False)
     pq.write_table(table, target / "records" / "kept.parquet", compression="zstd")
     shutil.copy(folder / "report" / "verdicts.csv", target)
     shutil.copy(folder / "report" / "tables" / "effort.csv", target)
@@ -69,7 +67,6 @@ def _few(frame: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
     known = steps.loc[frame["run"]].reset_index(drop=True)
     step = frame["step"].reset_index(drop=True)
     few = known.eq(step, axis=0).any(axis=1) | frame["task"].eq("").to_numpy()
-    few &= (frame["measure"].ne(UNSOLVED) | frame["value"].ne(0)).to_numpy()
     columns = ["measure", "split", "task"]  # runs stay in their order, which is that of arms
     return frame[few.to_numpy()].sort_values(columns, kind="stable")
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 from claims import RESULTS, ROOT, config_of, pages, recorded
-from kept import judged, keep
+from kept import keep
 from rich.console import Console
 from rich.table import Table
 
@@ -32,10 +32,9 @@ def run_again(
         sys.exit(f"error: {error}")
     outcome = run(load_config(config), ROOT / "results" / "claims" / claim)
     page = write_report(outcome.folder)
-    found = judged(Path(outcome.folder)).rows
     if not (RESULTS / claim / "verdicts.csv").is_file():
         sys.exit(f"Report: {page}\nerror: nothing was kept of {claim} to compare it with")
-    rows = compared(recorded(claim), found)
+    rows = compared(recorded(claim), pd.read_csv(page.parent / "verdicts.csv"))
     Console().print(_shown(rows), f"Report: {page}", sep="\n")
     sys.exit(int((~rows["agrees"]).any()))
 

@@ -16,7 +16,7 @@ from .mt10_demonstrations import ACTION, OBSERVATION, TASKS
 from .networks import Network, chosen
 from .perceptrons import perceptron
 from .problem import Problem, ProblemError, Split, Task
-from .tabular import Rows, first_of, standardised
+from .tabular import Rows, check_tasks, first_of, standardised
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 
@@ -61,8 +61,7 @@ def mt10(
     single_task, of layers of that width.
     Loss: mean square over the four numbers; mae: mean absolute error.
     """
-    if len(tasks) < 2 or len(set(tasks)) != len(tasks) or not set(tasks) <= set(TASKS):
-        raise ProblemError(f"tasks must be two or more different ones of {TASKS}; found {tasks}")
+    check_tasks(tasks, TASKS)
     choice = chosen(network)
     arrays = required_arrays("mt10")
     _check(arrays)

@@ -15,7 +15,7 @@ from .datafolder import Arrays, prepared, required
 from .networks import Network, chosen
 from .problem import Problem, ProblemError, Split, Task
 from .qm9_molecules import COLUMNS, FEATURES, Floats, parsed
-from .tabular import Rows, first_of, tabular_network
+from .tabular import Rows, check_tasks, first_of, tabular_network
 
 TASKS = tuple(COLUMNS)
 Scale = Literal["standardised", "raw"]
@@ -46,8 +46,7 @@ def qm9(
     stan or single_task, of layers of that width.
     Loss: mean square; mae: in standard deviations of the targets of all 110,831 training rows.
     """
-    if len(tasks) < 2 or len(set(tasks)) != len(tasks) or not set(tasks) <= set(TASKS):
-        raise ProblemError(f"tasks must be two or more different ones of {TASKS}; found {tasks}")
+    check_tasks(tasks, TASKS)
     if scale not in get_args(Scale):
         raise ProblemError(f"scale must be one of {get_args(Scale)}; found {scale!r}")
     choice = chosen(network)

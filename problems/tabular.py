@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -49,6 +49,12 @@ def yes_or_no(name: str) -> Task:
 def _error_rate(logits: Tensor, targets: Tensor) -> Tensor:
     """Share of rows on the wrong side of one half, in [0, 1]."""
     return ((logits > 0) != (targets > 0.5)).to(logits.dtype).mean()
+
+
+def check_tasks(tasks: Sequence[str], known: Sequence[str]) -> None:
+    """Raise ProblemError unless these are two or more different ones of the known tasks."""
+    if len(tasks) < 2 or len(set(tasks)) != len(tasks) or not set(tasks) <= set(known):
+        raise ProblemError(f"tasks must be two or more different ones of {known}; found {tasks}")
 
 
 def first_of(parts: Mapping[str, Rows], sizes: Mapping[str, int | None]) -> dict[str, Rows]:

@@ -8,17 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from stops import stopped_after_each_pack
 
 from mtofront.analysis import coverage, load
-from mtofront.sweep import Folder, Interrupted, RequestError, load_config, plan, resume, run, status
-from mtofront.sweep import engines as engines_module
+from mtofront.sweep import Folder, RequestError, load_config, plan, resume, run, status
 from mtofront.sweep import job as job_module
 from mtofront.sweep.rounds import judged
 from mtofront.sweep.spec import spec_from_dict
@@ -92,44 +91,19 @@ def test_rounds_do_not_depend_on_packs(bends: Path, pack: int) -> None:
     pd.testing.assert_frame_equal(sorted_frame("out"), sorted_frame("other"))
 
 
-Job = Callable[..., Any]
-
-
-def stopping(job: Job, after: int) -> Job:
-    """The job, and Ctrl-C instead of the one after so many."""
-    left = [after]
-
-    def count(*arguments: Any) -> None:
-        if left[0] == 0:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        job(*arguments)
-
-    return count
-
-
 def test_stopped_after_any_pack_it_resumes_to_the_same_table(
     bends: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_config(bends, ["resources.pack=24"])
     run(config, "expected")
-    job = engines_module.run_pack
-    stops = 0
-    while True:
-        monkeypatch.setattr(engines_module, "run_pack", stopping(job, 1))
-        try:
-            if stops == 0:
-                run(config, "out")
-            else:
-                resume("out")
-            break
-        except Interrupted:
-            stops += 1
-            counts = status(Folder(Path("out")))
-            assert all(count["expected"] == 44 for count in counts.values())
-            assert sum(count["missing"] for count in counts.values()) > 0
-            assert (coverage("out")["expected"] == 44).all()
-    assert stops >= 5
+
+    def look(_: int) -> None:
+        counts = status(Folder(Path("out")))
+        assert all(count["expected"] == 44 for count in counts.values())
+        assert sum(count["missing"] for count in counts.values()) > 0
+        assert (coverage("out")["expected"] == 44).all()
+
+    assert stopped_after_each_pack(config, "out", monkeypatch, look) >= 5
     pd.testing.assert_frame_equal(sorted_frame("out"), sorted_frame("expected"))
 
 

@@ -10,6 +10,7 @@ import pytest
 from tables import Run, write_folder
 
 from mtofront.analysis import load
+from mtofront.analysis.coverage import solver_misses
 from mtofront.sweep import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +57,9 @@ def sweep() -> list[Run]:
             weights = (1 - place / 8, place / 8)
             first = (0.2 + weights[1], 1.2 - weights[1])
             runs.append(Run(f"w{seed}-{place}", "scalarization", seed, course(first), weights))
-        runs.append(Run(f"p{seed}", "pcgrad", seed, course((0.4 + seed / 500, 0.4)), lr=0.1))
+        runs.append(
+            Run(f"p{seed}", "pcgrad", seed, course((0.4 + seed / 500, 0.4)), lr=0.1, unsolved=0.0)
+        )
     return runs
 
 
@@ -74,6 +77,7 @@ def test_what_is_kept_reports_the_same_in_fewer_records(tmp_path: Path) -> None:
     expected, found = (kept.judged(folder) for folder in (whole, small))
     pd.testing.assert_frame_equal(found.rows, expected.rows, check_exact=True)
     pd.testing.assert_frame_equal(found.margins, expected.margins, check_exact=True)
+    pd.testing.assert_frame_equal(solver_misses(load(small)), solver_misses(load(whole)))
     steps = load(small).loc[lambda frame: frame["task"].ne(""), "step"]
     assert set(steps) == {0, 10, 30} and set(load(whole)["step"]) >= {0, 10, 20, 30}
     assert {"config.yaml", "front.png", "effort.csv"} <= {path.name for path in small.iterdir()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from stops import stopped_after_each_pack
 
 from mtofront.analysis import coverage, load
-from mtofront.sweep import Folder, Interrupted, RequestError, load_config, plan, resume, run, status
-from mtofront.sweep import engines as engines_module
+from mtofront.sweep import Folder, RequestError, load_config, plan, run, status
 from mtofront.sweep.spec import RunSpec, spec_from_dict
 
 CONTROLLED = """\
@@ -145,43 +144,22 @@ def test_controls_do_not_depend_on_packs(controlled: Path, pack: int) -> None:
     pd.testing.assert_frame_equal(sorted_frame("out"), sorted_frame("other"))
 
 
-def stopping(job: Callable[..., Any], after: int) -> Callable[..., Any]:
-    """The job, and Ctrl-C instead of the one after so many."""
-    left = [after]
-
-    def count(*arguments: Any) -> Any:
-        if left[0] == 0:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        return job(*arguments)
-
-    return count
-
-
 def test_stopped_after_any_pack_it_resumes_to_the_same_table(
     controlled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_config(controlled, ["resources.pack=20", "seeds=1"])
     run(config, "expected")
-    job, stops = engines_module.run_pack, 0
-    while True:
-        monkeypatch.setattr(engines_module, "run_pack", stopping(job, 1))
-        try:
-            if stops == 0:
-                run(config, "out")
-            else:
-                resume("out")
-            break
-        except Interrupted:
-            stops += 1
-            counts = status(Folder(Path("out")))
-            assert {arm: count["expected"] for arm, count in counts.items()} == dict.fromkeys(
-                ("scalarization", "pcgrad", "uncertainty", *NAMES), 10
-            )
-            assert sum(count["missing"] for count in counts.values()) == 80 - 10 * stops
-            table = coverage("out").set_index("arm")
-            assert set(table.index) == set(counts) and (table["expected"] == 10).all()
-    assert stops == 7
+
+    def look(stops: int) -> None:
+        counts = status(Folder(Path("out")))
+        assert {arm: count["expected"] for arm, count in counts.items()} == dict.fromkeys(
+            ("scalarization", "pcgrad", "uncertainty", *NAMES), 10
+        )
+        assert sum(count["missing"] for count in counts.values()) == 80 - 10 * stops
+        table = coverage("out").set_index("arm")
+        assert set(table.index) == set(counts) and (table["expected"] == 10).all()
+
+    assert stopped_after_each_pack(config, "out", monkeypatch, look) == 7
     pd.testing.assert_frame_equal(sorted_frame("out"), sorted_frame("expected"))
 
 
