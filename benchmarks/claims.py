@@ -26,9 +26,9 @@ Outcome = Literal["reproduced", "not reproduced", "not decidable at this size", 
 class Claim:
     """A claim of the field, and what running it again gave.
 
-    key: its anchor. says: in one sentence. why: the honest line beside the outcome. larger: what a
-    larger run should add. experiments: names of configs, whose results lie in docs/results/.
-    surprise: what came out against expectation, if anything did.
+    key: its anchor. says: in one sentence. short: what was found, at a glance. why: the same with
+    figures. larger: what a larger run should add. experiments: names of configs, whose results lie
+    in docs/results/. surprise: what came out against expectation, if anything did.
     """
 
     key: str
@@ -36,6 +36,7 @@ class Claim:
     source: str
     says: str
     outcome: Outcome
+    short: str
     why: str
     larger: str
     experiments: tuple[str, ...]
@@ -92,7 +93,8 @@ def _glance(known: list[Claim], to: str) -> str:
         {
             "claim": f"[{claim.title}]({to}reproductions.md#{claim.key})",
             "source": claim.source,
-            "found": f"**{claim.outcome}**: {claim.why}",
+            "outcome": f"**{claim.outcome}**",
+            "found": claim.short,
         }
         for claim in known
     ]
@@ -125,7 +127,7 @@ def _surprises(known: list[Claim]) -> str:
 
 
 def _section(claim: Claim) -> str:
-    experiments = "\n".join(map(_experiment, claim.experiments))
+    experiments = "\n".join(_experiment(name) for name in claim.experiments)
     return f"""\
 <a id="{claim.key}"></a>
 ## {claim.title}
@@ -153,6 +155,42 @@ def _experiment(name: str) -> str:
 
 {_table(rows)}
 ![Fronts of {name}](results/{name}/front.png)
+{_in_training(name)}{_full(name, str(config))}"""
+
+
+def _in_training(name: str) -> str:
+    """The verdicts on training losses, a line an arm."""
+    rows = pd.read_csv(RESULTS / name / "training.csv").to_dict("records")
+    wanted = ("arm", "verdict", "margin", "interval")
+    table = _table([{head: _verdict(row)[head] for head in wanted} for row in rows])
+    return f"""
+On training losses at the end of training, that is, as optimisation alone:
+
+{table}"""
+
+
+def full_sizes() -> dict[str, list[str]]:
+    """Experiment -> KEY=VALUE settings that make its config as large as the paper's."""
+    text = (RESULTS / "full.yaml").read_text(encoding="utf-8")
+    return TypeAdapter(dict[str, list[str]]).validate_python(yaml.safe_load(text))
+
+
+def _full(name: str, config: str) -> str:
+    """How to train an experiment at full size, and what that would cost; empty if it is."""
+    settings = full_sizes().get(name)
+    if settings is None:
+        return ""
+    cost = pd.read_csv(RESULTS / "full.csv").set_index("experiment").loc[name]
+    lines = [f"mtofront run {config}"]
+    lines += [f"  --set '{setting}'" for setting in (*settings, "resources.gpus_per_pack=1")]
+    command = " \\\n".join(lines)
+    runs, work, hours = f"{cost['runs']:,.0f}", f"{cost['petaflop']:.3g}", f"{cost['hours']:.1g}"
+    return f"""
+At full size, reckoned and not run: {runs} runs, {work} PFLOP, {hours} hours of one GPU.
+
+```
+{command}
+```
 """
 
 

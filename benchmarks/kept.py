@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ def judged(folder: Path) -> Comparison:
     return judge(load(folder), Settings(**load_manifest(folder)["report"]))
 
 
+def judged_in_training(folder: Path) -> Comparison:
+    """The comparison on training losses at each run's end: of optimisation alone."""
+    settings = Settings(**load_manifest(folder)["report"])
+    train = replace(settings, select_on="train", report_on="train", checkpoint="last")
+    return judge(load(folder), train)
+
+
 def keep(folder: Path, target: Path) -> None:
     """Write the results of a finished sweep to a folder of some hundred KB that reports the same.
 
@@ -47,6 +55,7 @@ def keep(folder: Path, target: Path) -> None:
     table = pa.Table.from_pandas(few, schema(manifest["tasks"]), preserve_index=False)
     pq.write_table(table, target / "records" / "kept.parquet", compression="zstd")
     shutil.copy(folder / "report" / "verdicts.csv", target)
+    judged_in_training(folder).rows.to_csv(target / "training.csv", index=False)
     shutil.copy(folder / "report" / "tables" / "effort.csv", target)
     for name in FIGURES:
         _small(folder / "report" / f"{name}.png", target / f"{name}.png")

@@ -36,6 +36,13 @@ def test_an_experiment_is_a_config_that_says_what_to_expect(name: str) -> None:
     assert "Expected" in head and "TODO" not in head
 
 
+@pytest.mark.parametrize(("name", "settings"), claims.full_sizes().items())
+def test_a_full_size_is_a_config_too(name: str, settings: list[str]) -> None:
+    small, full = (load_config(claims.config_of(name), given) for given in ([], settings))
+    assert full.problem == small.problem and list(full.arms) == list(small.arms)
+    assert full.budget.epochs > small.budget.epochs
+
+
 def test_every_ready_claim_is_told_of() -> None:
     assert {path.stem for path in (ROOT / "configs/claims").glob("*.yaml")} <= set(EXPERIMENTS)
 
@@ -47,6 +54,13 @@ def test_kept_results_give_the_kept_verdicts(name: str) -> None:
     assert rows["agrees"].all()
     difference = rows["margin_kept"] - rows["margin_found"]
     assert difference.abs().max() < 1e-6
+
+
+def test_kept_results_give_the_kept_verdicts_on_training_losses() -> None:
+    name = "xin-multifashion"
+    found = kept.judged_in_training(claims.RESULTS / name).rows
+    rows = reproduce.compared(pd.read_csv(claims.RESULTS / name / "training.csv"), found)
+    assert (rows["margin_kept"] - rows["margin_found"]).abs().max() < 1e-6
 
 
 def sweep() -> list[Run]:
