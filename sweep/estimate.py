@@ -14,7 +14,7 @@ from .network import network
 from .planning import Plan
 from .provide import placed_problem
 from .spec import RunSpec
-from .timing import seconds_of_epoch, short_problem, short_run
+from .timing import one_thread, seconds_of_epoch, short_problem, short_run
 from .train import evaluation_epochs, start_course
 from .work import workers
 
@@ -89,11 +89,12 @@ def _timed(specs: list[RunSpec], planned: Plan) -> tuple[float, float]:
     course = start_course(net, short)
     # the last epoch is what most of a merging run is like
     scheme = method_named(specs[0].method).scheme
-    training = seconds_of_epoch(course, short[0].epochs - 1 if scheme else 0)
-    begin = time.perf_counter()
-    whole = replace(net, problem=problem)
-    for shown in course.shown():
-        measure_pack(whole, shown, 0, 0)
-        if planned.config.follows_weights:
-            measure_gradients(whole, shown, specs[0].batch_size, 0, 0)
-    return training / TIMED_STEPS, time.perf_counter() - begin
+    with one_thread():  # as packs train
+        training = seconds_of_epoch(course, short[0].epochs - 1 if scheme else 0)
+        begin = time.perf_counter()
+        whole = replace(net, problem=problem)
+        for shown in course.shown():
+            measure_pack(whole, shown, 0, 0)
+            if planned.config.follows_weights:
+                measure_gradients(whole, shown, specs[0].batch_size, 0, 0)
+        return training / TIMED_STEPS, time.perf_counter() - begin

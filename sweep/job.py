@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from .checkpoint import Checkpoints
@@ -23,6 +22,7 @@ from .provide import placed_problem
 from .records import record_table
 from .spec import spec_from_dict
 from .stored_path import Location, location
+from .timing import one_thread
 from .train import Ask, train_pack
 from .trained import Progress, Waiting
 
@@ -126,7 +126,7 @@ def _train_and_write(
         tell(latest)
 
     keep_freed_memory()
-    with _one_thread():
+    with one_thread():
         trained = train_pack(
             problem,
             specs,
@@ -187,14 +187,3 @@ def _news(number: int, progress: Progress, notices: tuple[str, ...]) -> News:
         evaluating=progress.evaluating,
         stopped=progress.stopped,
     )
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Packs are the parallelism: threads inside one would fight, and change the last digits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -18,7 +18,7 @@ from mtofront.problems import Problem
 
 from .network import network
 from .spec import RunSpec
-from .timing import seconds_of_epoch, short_problem, short_run
+from .timing import MOST, one_thread, seconds_of_epoch, short_problem, short_run
 from .train import is_out_of_memory, start_course
 
 CANDIDATES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -39,7 +39,8 @@ WORTH_IT = 50_000
 class PackSize:
     """limit: most runs in a pack. rates: size -> steps of single runs a second, where measured.
 
-    origin: "given" in the config, "measured" now, "remembered" from before, or a "rule" of thumb.
+    origin: "given" in the config, "measured" now, perhaps "on a busy machine", "remembered" from
+    before, or a "rule" of thumb.
     """
 
     limit: int
@@ -70,8 +71,12 @@ def fitting_pack(problem: Problem, spec: RunSpec, steps: int, device: str) -> Pa
     rates = _remembered(path)
     origin = "remembered"
     if not rates:
+        busy = is_busy()
         rates, origin = measured_rates(problem, spec), "measured"
-        _remember(path, rates)
+        if busy:
+            origin = "measured on a busy machine, so not remembered"
+        else:
+            _remember(path, rates)
     return PackSize(best_size(rates), origin, rates)
 
 
@@ -86,8 +91,6 @@ def measured_rates(problem: Problem, spec: RunSpec) -> dict[int, float]:
     Sizes are tried upwards until time or memory is used up, or twice in a row nothing is gained.
     """
     short, spec = short_problem(problem, spec.batch_size, STEPS), short_run(problem, spec, STEPS)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as packs train
     rates: dict[int, float] = {}
     start = time.perf_counter()
     try:
@@ -97,13 +100,20 @@ def measured_rates(problem: Problem, spec: RunSpec) -> dict[int, float]:
             late = len(rates) >= FEWEST and time.perf_counter() - start > SECONDS
             if late or stale:
                 break
-            rates[size] = _rate(short, [replace(spec, seed=n, lr=1e-4) for n in range(size)])
+            with one_thread():  # as packs train
+                rates[size] = _rate(short, [replace(spec, seed=n, lr=1e-4) for n in range(size)])
     except (MemoryError, RuntimeError) as error:
         if not rates or not is_out_of_memory(error):
             raise
-    finally:
-        torch.set_num_threads(threads)
     return rates
+
+
+def is_busy() -> bool:
+    """Whether processes waited for a processor in the last minute: what is timed may be wrong."""
+    try:
+        return os.getloadavg()[0] > (os.cpu_count() or 1)
+    except OSError:
+        return False
 
 
 def rule_of_thumb(problem: Problem) -> int:
@@ -133,6 +143,7 @@ def _memory(problem: Problem, spec: RunSpec, device: str) -> Path:
         spec.batch_size,
         spec.optimizer["name"],
         spec.precision,
+        MOST,
     ]
     name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

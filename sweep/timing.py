@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -11,6 +13,11 @@ from mtofront.problems import Problem
 
 from .course import Course
 from .spec import RunSpec
+
+MOST = 10
+"""Epochs timed at most, to take the fastest."""
+ENOUGH = 0.3
+"""Seconds of timing after which no further epoch is timed."""
 
 
 def short_problem(problem: Problem, batch: int, steps: int) -> Problem:
@@ -31,12 +38,29 @@ def short_run(problem: Problem, spec: RunSpec, steps: int) -> RunSpec:
     return replace(spec, epochs=-(-spec.epochs * of_epoch // steps))
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Packs are the parallelism: threads inside one would fight, and change the last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def seconds_of_epoch(course: Course, epoch: int) -> float:
-    """Seconds that one more epoch takes, after one to warm up."""
+    """Seconds that one more epoch takes, after one to warm up: the least of several, if short.
+
+    What else a machine does can only make an epoch slower, and a short one many times as slow.
+    """
     course.train(epoch)
-    begin = settled_time(course)
-    course.train(epoch)
-    return settled_time(course) - begin
+    seconds: list[float] = []
+    while len(seconds) < MOST and sum(seconds) < ENOUGH:
+        begin = settled_time(course)
+        course.train(epoch)
+        seconds.append(settled_time(course) - begin)
+    return min(seconds)
 
 
 def settled_time(course: Course) -> float:

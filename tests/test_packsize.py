@@ -17,12 +17,18 @@ from mtofront.sweep.packsize import (
     measured_rates,
     rule_of_thumb,
 )
+from mtofront.sweep.timing import seconds_of_epoch
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packsize, "is_busy", lambda: False)
 
 
 def test_the_smallest_size_that_is_nearly_the_fastest_is_taken() -> None:
@@ -79,6 +85,49 @@ def test_a_short_sweep_is_not_measured_and_a_long_one_only_once(
     for file in own_cache.rglob("*.json"):
         file.write_text("{torn")
     assert fitting_pack(problem, spec(), 10**6, "cpu").origin == "measured"
+
+
+def test_what_a_busy_machine_measured_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packsize, "_rate", lambda problem, specs: 1.0)
+    monkeypatch.setattr(packsize, "is_busy", lambda: True)
+    first = fitting_pack(regression(), spec(), 10**6, "cpu")
+    assert "(measured on a busy machine, so not remembered;" in first.sentence()
+    monkeypatch.setattr(packsize, "is_busy", lambda: False)
+    assert fitting_pack(regression(), spec(), 10**6, "cpu").origin == "measured"
+    assert fitting_pack(regression(), spec(), 10**6, "cpu").origin == "remembered"
+
+
+@pytest.mark.parametrize(("load", "busy"), [(0.5, False), (2.5, True)])
+def test_a_machine_is_busy_if_processes_wait(
+    load: float, busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert packsize.is_busy() is busy
+
+
+class Epochs:
+    """A course whose epochs take so many seconds each, the first to warm up."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        self.seconds, self.clock = iter(seconds), 0.0
+
+    def train(self, epoch: int) -> None:
+        self.clock += next(self.seconds)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "least"),
+    [([9.0, 0.02, 0.5], 0.02), ([9.0, 0.9], 0.9), ([9.0, *[0.01] * 3, *[0.002] * 7], 0.002)],
+)
+def test_one_interrupted_epoch_does_not_decide(
+    seconds: list[float], least: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course: Any = Epochs(seconds)
+    monkeypatch.setattr("mtofront.sweep.timing.settled_time", lambda course: course.clock)
+    assert seconds_of_epoch(course, 0) == pytest.approx(least)
+    assert list(course.seconds) == []
 
 
 def test_a_home_that_cannot_be_written_is_no_error(
