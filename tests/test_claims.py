@@ -11,11 +11,13 @@ from tables import Run, write_folder
 
 from mtofront.analysis import load
 from mtofront.analysis.coverage import solver_misses
-from mtofront.sweep import load_config
+from mtofront.problems import PROBLEMS
+from mtofront.sweep import load_config, plan
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import claims  # noqa: E402
+import gpu_hours  # noqa: E402
 import kept  # noqa: E402
 import reproduce  # noqa: E402
 
@@ -41,6 +43,31 @@ def test_a_full_size_is_a_config_too(name: str, settings: list[str]) -> None:
     small, full = (load_config(claims.config_of(name), given) for given in ([], settings))
     assert full.problem == small.problem and list(full.arms) == list(small.arms)
     assert full.budget.epochs > small.budget.epochs
+
+
+def test_the_operations_of_a_perceptron_are_those_of_its_products() -> None:
+    problem = PROBLEMS["multidigits"]()
+    widths = [p.shape for p in problem.model().parameters() if p.dim() == 2]
+    products = sum(2 * rows * columns for rows, columns in widths)
+    first = 2 * widths[0].numel()
+    forward, backward = gpu_hours.passes(problem, 32)
+    assert forward.operations == products
+    assert backward.operations == 2 * products - first  # nobody asks for the inputs' gradients
+    assert forward.calls > 0 and backward.calls > 0
+
+
+def test_the_cost_of_a_plan_counts_each_methods_passes() -> None:
+    settings = ["seeds=1", "optimizer.lr=0.1", "budget={epochs: 2, batch_size: 100}"]
+    settings += ["arms={scalarization: {method: linear}, pcgrad: {}}", "resources.pack=2"]
+    problem = PROBLEMS["multidigits"]()
+    planned = plan(load_config(ROOT / "configs/quickstart.yaml", settings))
+    runs, operations, hours = gpu_hours.cost(planned, problem)
+    forward, backward = (work.operations for work in gpu_hours.passes(problem, 100))
+    trained, measured = 2 * 2000, 3 * (2000 + 1000 + 2000)
+    each = (trained + measured) * forward
+    assert runs == 2
+    assert operations == pytest.approx(2 * each + trained * (1 + 2) * backward)
+    assert hours > operations / gpu_hours.RATE / 3600
 
 
 def test_every_ready_claim_is_told_of() -> None:
