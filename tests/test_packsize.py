@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from test_engine import regression, spec
 
-from mtofront.sweep import load_config, packsize, plan
+from mtofront.sweep import estimate, load_config, packsize, plan
 from mtofront.sweep.packsize import (
     PackSize,
     best_size,
@@ -149,3 +150,24 @@ def test_a_plan_says_why_its_packs_are_as_large_as_they_are(tmp_path: Path) -> N
     given = plan(load_config(config, ["resources.pack=1"]))
     assert (given.pack_size.origin, len(given.packs)) == ("given", 2)
     assert "at most 1 run (as given)" in given.pack_size.sentence()
+
+
+def test_a_plan_is_timed_with_one_thread_as_packs_train(
+    bowls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def seconds(course: Any, epoch: int) -> float:
+        threads.append(torch.get_num_threads())
+        return 1.0
+
+    module = importlib.import_module("mtofront.sweep.estimate")  # the package's name is a function
+    monkeypatch.setattr(module, "seconds_of_epoch", seconds)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = estimate(plan(load_config(bowls)))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(threads) == {1} and found.seconds > 0
