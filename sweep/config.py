@@ -8,7 +8,15 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from .document import Document, Place, nearest, read_document, with_settings
 from .errors import RequestError
@@ -60,7 +68,8 @@ class Rates(Section):
 class Optimizer(Section):
     """The optimiser of every run, and the learning rates and decays that every arm is tuned over.
 
-    clip: the longest that a run's gradient may be, for all arms alike.
+    clip: the longest that a run's gradient may be, for all arms alike. beta2: Adam's memory of
+    squared gradients, for all arms alike; 0.999 unless given.
     """
 
     name: str = "adam"
@@ -68,7 +77,16 @@ class Optimizer(Section):
     weight_decay: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = (0.0,)
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    beta2: Annotated[float, Field(gt=0, lt=1)] | None = None
     schedule: Rates = Rates()
+
+    @field_validator("beta2")
+    @classmethod
+    def _of_adam(cls, beta2: float | None, info: ValidationInfo) -> float | None:
+        name = info.data.get("name", "adam")
+        if beta2 is not None and name not in ("adam", "adamw"):
+            raise ValueError(f"only adam and adamw have a beta2; found it with {name}")
+        return beta2
 
     @field_validator("lr", mode="before")
     @classmethod

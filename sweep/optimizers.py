@@ -20,7 +20,7 @@ class Settings:
     """name: a key of OPTIMIZERS. rates, decays: one number a run, the rates before their schedule.
 
     momentum: the same for all. clip: the length beyond which a run's whole gradient is shortened to
-    it, or None.
+    it, or None. beta2: Adam's memory of squared gradients.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Settings:
     decays: tuple[float, ...]
     momentum: float = 0.0
     clip: float | None = None
+    beta2: float = BETA2
 
 
 @dataclass
@@ -158,7 +159,7 @@ def _fused(
             [step] * len(group.params),
             lr=group.rate * factor,
             beta1=BETA1,
-            beta2=BETA2,
+            beta2=state.settings.beta2,
             weight_decay=group.decay,
             eps=EPSILON,
             amsgrad=False,

@@ -24,6 +24,7 @@ from .chunks import bounded_step
 from .gradients import Minibatch, Stepped
 from .network import Network, Tensors, stacked_state
 from .optimizers import (
+    BETA2,
     OptimizerState,
     Schedule,
     Settings,
@@ -149,6 +150,7 @@ def optimizer_settings(specs: Sequence[RunSpec]) -> Settings:
         tuple(spec.optimizer["weight_decay"] for spec in specs),
         optimizer["momentum"],
         optimizer["clip"],
+        optimizer.get("beta2", BETA2),
     )
 
 

@@ -246,6 +246,7 @@ def _spec(config: Config, arm: str, setting: Setting, seed: int) -> RunSpec:
     momentum = optimizer.momentum
     if momentum is None:
         momentum = 0.9 if optimizer.name == "momentum" else 0.0
+    given = {} if optimizer.beta2 is None else {"beta2": optimizer.beta2}  # older ids lack it
     return RunSpec(
         arm=arm,
         method=trial.method,
@@ -263,6 +264,7 @@ def _spec(config: Config, arm: str, setting: Setting, seed: int) -> RunSpec:
             "momentum": momentum,
             "schedule": optimizer.schedule.model_dump(),
             "clip": optimizer.clip,
+            **given,
         },
         epochs=config.budget.epochs,
         batch_size=config.budget.batch_size,

@@ -58,6 +58,12 @@ CASES = [
     ("unknown method by arm", "  cagrad:\n    c", "  cagard:\n    c", ["bad.yaml:12:", "'cagrad'"]),
     ("unknown problem", "quadratics", "quadratic", ["bad.yaml:2: problem:", "'quadratics'"]),
     ("unknown optimizer", "name: adam", "name: adma", ["bad.yaml:5: optimizer.name:", "'adam'"]),
+    (
+        "Adam's memory without Adam",
+        "name: adam",
+        "name: sgd\n  beta2: 0.9",
+        ["beta2", "adamw", "sgd"],
+    ),
     ("unknown hyper-parameter", "    c:", "    gamma:", ["bad.yaml:13: arms.cagrad.gamma:", "c"]),
     ("hyper-parameter out of range", "c: [0.2, 0.6]", "c: [0.2, -1]", ["bad.yaml:13:", "-1"]),
     ("hyper-parameter of a wrong type", "c: [0.2, 0.6]", "c: high", ["bad.yaml:13:", "high"]),

@@ -197,6 +197,23 @@ def test_training_equals_a_plain_torch_loop_in_double_precision(name: str) -> No
     assert np.allclose(found, expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("name", "optimizer"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_adams_memory_is_the_one_that_is_given(
+    name: str, optimizer: type[torch.optim.Adam]
+) -> None:
+    run = spec(optimizer=settings(name, beta2=0.9), epochs=25)
+    problem, rest = regression(), {"lr": 0.01, "weight_decay": 0.0}
+    trained = train_pack(problem, [run, replace(run, seed=1)])
+    last = max(m.step for m in trained.measurements)
+    found = [m.values[0] for m in trained.measurements if m.step == last and m.split == "test"]
+    expected = plain_loop(problem, run, lambda p: optimizer(p, betas=(0.9, 0.9), **rest))
+    usual = plain_loop(problem, run, lambda p: optimizer(p, **rest))
+    assert np.allclose(found, expected, rtol=0, atol=1e-10)
+    assert not np.allclose(found, usual, rtol=0, atol=1e-4)
+
+
 def test_batch_normalisation_keeps_running_statistics_of_each_run() -> None:
     problem = regression(lambda: Twin(nn.BatchNorm1d(8)))
     run = spec(epochs=5)
