@@ -17,7 +17,12 @@ RESULTS = ROOT / "docs" / "results"
 PAGES = ("docs/index.md", "README.md", "docs/reproductions.md", "docs/methods.md")
 BEGIN, END = "<!-- {} begin: make pages -->", "<!-- {} end -->"
 
-UNSWEPT = ("kurin-multimnist", "landscape_equal")
+UNSWEPT = (
+    "kurin-multimnist",
+    "kurin-multimnist-seeds",
+    "kurin-multimnist-decay",
+    "landscape_equal",
+)
 """Experiments whose baseline has one weight: there are no runs of a sweep to count."""
 Outcome = Literal["reproduced", "not reproduced", "not decidable at this size", "partly reproduced"]
 
