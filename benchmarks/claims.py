@@ -205,7 +205,7 @@ def _verdict(row: dict[Any, Any]) -> dict[str, str]:
         "verdict": str(row["verdict"]),
         "margin": f"{row['margin']:+.3f}",
         "interval": f"{row['low']:+.3f}\u00a0…\u00a0{row['high']:+.3f}",  # on one line
-        "hypervolume": f"{row['hypervolume_ratio']:.3f}",
+        "hypervolume": f"{row['hypervolume_ratio']:.3f}".replace("nan", "–"),  # of one point
         "equivalent runs": _runs(row["equivalent_runs"]),
         "runs": f"{row['runs']:.0f}",
         "backward passes": f"{row['backward_passes']:,.0f}",
