@@ -12,18 +12,13 @@ import yaml
 from method_pages import method_page
 from pydantic import TypeAdapter
 
+from mtofront.analysis import load_manifest
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGES = ("docs/index.md", "README.md", "docs/reproductions.md", "docs/methods.md")
 BEGIN, END = "<!-- {} begin: make pages -->", "<!-- {} end -->"
 
-UNSWEPT = (
-    "kurin-multimnist",
-    "kurin-multimnist-seeds",
-    "kurin-multimnist-decay",
-    "landscape_equal",
-)
-"""Experiments whose baseline has one weight: there are no runs of a sweep to count."""
 Outcome = Literal["reproduced", "not reproduced", "not decidable at this size", "partly reproduced"]
 
 
@@ -110,7 +105,7 @@ def _price(known: list[Claim]) -> str:
     """One row an arm and experiment with swept weights: scalarization runs that do as well."""
     rows = []
     for name in dict.fromkeys(name for claim in known for name in claim.experiments):
-        if name in UNSWEPT:
+        if not _is_swept(name):
             continue
         effort = pd.read_csv(RESULTS / name / "effort.csv").set_index(["arm", "chance"])
         for arm in recorded(name)["arm"]:
@@ -119,6 +114,14 @@ def _price(known: list[Claim]) -> str:
             rows.append((str(arm), name, _runs(half["runs"]), interval, _runs(most["runs"])))
     heads = ("arm", "experiment", "in half of the cases", "95 % interval", "in nine of ten")
     return _table([dict(zip(heads, row, strict=True)) for row in sorted(rows)])
+
+
+def _is_swept(experiment: str) -> bool:
+    """Whether the baseline has several weights; with one, there are no runs of a sweep to count."""
+    manifest = load_manifest(RESULTS / experiment)
+    baseline = manifest["report"]["baseline"]
+    own = [run for run in manifest["runs"].values() if run["arm"] == baseline]
+    return len({tuple(run["weights"]) for run in own}) > 1
 
 
 def _runs(number: float) -> str:
@@ -132,7 +135,7 @@ def _surprises(known: list[Claim]) -> str:
 
 
 def _section(claim: Claim) -> str:
-    experiments = "\n".join(_experiment(name) for name in claim.experiments)
+    experiments = "\n".join(map(_experiment, claim.experiments))
     return f"""\
 <a id="{claim.key}"></a>
 ## {claim.title}

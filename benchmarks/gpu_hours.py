@@ -82,7 +82,7 @@ def cost(planned: Plan, problem: Problem) -> tuple[int, float, float]:
     steps = sum(map(planned.steps_of, specs))
     back = sum(planned.arm_passes().values())
     rows = sum(len(split) for split in (problem.train, problem.val, problem.test))
-    measured = rows * sum(min(spec.epochs, spec.evaluations) + 1 for spec in specs)
+    measured = rows * sum(spec.evaluations + 1 for spec in specs)
     operations = batch * (steps * forward.operations + back * backward.operations)
     operations += measured * forward.operations
     calls = (steps * forward.calls + back * backward.calls) / PACK
@@ -93,7 +93,8 @@ def main() -> None:
     """Reckon all and write them."""
     rows = []
     for name, settings in full_sizes().items():
-        config = load_config(config_of(name), [one for one in settings if one != ABSENT])
+        given = [one for one in settings if one != ABSENT]
+        config = load_config(config_of(name), [*given, f"resources.pack={PACK}"])
         runs, operations, hours = cost(plan(config), provide(config))
         rows.append((name, runs, round(operations / 1e15, 2), round(hours, 1)))
         print(*rows[-1], flush=True)

@@ -28,14 +28,20 @@ COLOURS = 255
 
 def judged(folder: Path) -> Comparison:
     """The comparison that a results folder's report shows."""
-    return judge(load(folder), Settings(**load_manifest(folder)["report"]))
+    return judge(load(folder), _settings(load_manifest(folder)))
 
 
 def judged_in_training(folder: Path) -> Comparison:
     """The comparison on training losses at each run's end: of optimisation alone."""
-    settings = Settings(**load_manifest(folder)["report"])
-    train = replace(settings, select_on="train", report_on="train", checkpoint="last")
-    return judge(load(folder), train)
+    return judge(load(folder), _in_training(_settings(load_manifest(folder))))
+
+
+def _settings(manifest: dict[str, Any]) -> Settings:
+    return Settings(**manifest["report"])
+
+
+def _in_training(settings: Settings) -> Settings:
+    return replace(settings, select_on="train", report_on="train", checkpoint="last")
 
 
 def keep(folder: Path, target: Path) -> None:
@@ -45,7 +51,9 @@ def keep(folder: Path, target: Path) -> None:
     the figures, the verdicts; of the manifest what the report shows. Raises as `judge` does.
     """
     manifest, frame = load_manifest(folder), load(folder)
-    few = _few(frame, judge(frame, Settings(**manifest["report"])))
+    settings = _settings(manifest)
+    few = _few(frame, judge(frame, settings))
+    training = judge(frame, _in_training(settings)).rows
     write_report(folder)
     shutil.rmtree(target, ignore_errors=True)
     (target / "records").mkdir(parents=True)
@@ -56,7 +64,7 @@ def keep(folder: Path, target: Path) -> None:
     table = pa.Table.from_pandas(few, schema(manifest["tasks"]), preserve_index=False)
     _write(table, target / "records" / "kept.parquet")
     shutil.copy(folder / "report" / "verdicts.csv", target)
-    judged_in_training(folder).rows.to_csv(target / "training.csv", index=False)
+    training.to_csv(target / "training.csv", index=False)
     shutil.copy(folder / "report" / "tables" / "effort.csv", target)
     for name in FIGURES:
         _small(folder / "report" / f"{name}.png", target / f"{name}.png")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pages import blocks
 from typer.testing import CliRunner
 
 from mtofront.cli import app
@@ -17,16 +17,14 @@ from mtofront.cli import app
 ROOT = Path(__file__).parents[1]
 
 
-def blocks(page: str, language: str = "") -> list[str]:
-    """The fenced blocks of a page of the documentation."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.S | re.M)
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
 def test_the_reports_tables_in_python(workdir: Path) -> None:
     shutil.copytree(ROOT / "docs/results/gradops-census", "results/quickstart")
     names: dict[str, object] = {}
-    exec(blocks("report.md", "python")[0], names)
+    exec(blocks(page("report.md"), "python")[0], names)
     table, flips = names["indicator_table"], names["flips"]
     assert callable(table) and callable(flips)
     assert len(table(names["comparison"])) > 0
@@ -51,7 +49,7 @@ def tables(workdir: Path) -> None:
 
 @pytest.mark.usefixtures("tables")
 def test_the_commands_for_results_from_elsewhere() -> None:
-    lines = [line for block in blocks("own-results.md") for line in block.splitlines()]
+    lines = [line for block in blocks(page("own-results.md")) for line in block.splitlines()]
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("mtofront ")]
     assert len(commands) == 3
     for command in commands:

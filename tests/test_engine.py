@@ -83,6 +83,13 @@ def final_losses(trained: Trained) -> np.ndarray:
     return np.stack([m.values for m in trained.measurements if m.step == last], axis=1)
 
 
+def end_on_test(trained: Trained, run: int) -> tuple[int, list[float]]:
+    """The last step, and what a run measures on the test split there."""
+    last = max(m.step for m in trained.measurements)
+    ends = [m for m in trained.measurements if m.step == last and m.split == "test"]
+    return last, [m.values[run] for m in ends]
+
+
 def runs_of(method: str, count: int) -> list[RunSpec]:
     return [
         spec(
@@ -191,8 +198,7 @@ def test_training_equals_a_plain_torch_loop_in_double_precision(name: str) -> No
     problem = regression()
     trained = train_pack(problem, [run, replace(run, seed=1)])
     expected = plain_loop(problem, run, OPTIMIZERS[name])
-    last = max(m.step for m in trained.measurements)
-    found = [m.values[0] for m in trained.measurements if m.step == last and m.split == "test"]
+    last, found = end_on_test(trained, 0)
     assert last == 100
     assert np.allclose(found, expected, rtol=0, atol=1e-10)
 
@@ -206,8 +212,7 @@ def test_adams_memory_is_the_one_that_is_given(
     run = spec(optimizer=settings(name, beta2=0.9), epochs=25)
     problem, rest = regression(), {"lr": 0.01, "weight_decay": 0.0}
     trained = train_pack(problem, [run, replace(run, seed=1)])
-    last = max(m.step for m in trained.measurements)
-    found = [m.values[0] for m in trained.measurements if m.step == last and m.split == "test"]
+    _, found = end_on_test(trained, 0)
     expected = plain_loop(problem, run, lambda p: optimizer(p, betas=(0.9, 0.9), **rest))
     usual = plain_loop(problem, run, lambda p: optimizer(p, **rest))
     assert np.allclose(found, expected, rtol=0, atol=1e-10)
@@ -219,8 +224,7 @@ def test_batch_normalisation_keeps_running_statistics_of_each_run() -> None:
     run = spec(epochs=5)
     trained = train_pack(problem, [replace(run, seed=3), run])
     expected = plain_loop(problem, run, lambda p: torch.optim.Adam(p, lr=0.01))
-    last = max(m.step for m in trained.measurements)
-    found = [m.values[1] for m in trained.measurements if m.step == last and m.split == "test"]
+    _, found = end_on_test(trained, 1)
     assert trained.notice == ""
     assert np.allclose(found, expected, rtol=0, atol=1e-10)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pages import blocks
 
 from mtofront.analysis import load
 from mtofront.sweep import examine, named_problem
@@ -76,8 +77,8 @@ def test_the_gpt_sees_no_letter_that_it_must_name(monkeypatch: pytest.MonkeyPatc
 
 def test_the_documents_problem_passes_the_check_that_it_shows(tmp_path: Path) -> None:
     text = (ROOT / "docs/own-problem.md").read_text(encoding="utf-8")
-    code = next(b for b in re.findall(r"```python\n(.*?)```", text, re.S) if "def make" in b)
-    config = next(b for b in re.findall(r"```yaml\n(.*?)```", text, re.S) if "my_problem:" in b)
+    code = next(b for b in blocks(text, "python") if "def make" in b)
+    config = next(b for b in blocks(text, "yaml") if "my_problem:" in b)
     assert len(code.splitlines()) <= 20
     (tmp_path / "my_problem.py").write_text(code)
     (tmp_path / "mine.yaml").write_text(config)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from pages import blocks
 from torch import Tensor, nn
 
 from mtofront.methods import TREATMENTS
@@ -23,9 +24,9 @@ def sections() -> dict[str, str]:
     """Heading -> its python block; the network comes before the first one, under ""."""
     parts = re.split(r"^## (.*)\n", PAGE, flags=re.M)
     named = dict(zip(["", *parts[1::2]], parts[::2], strict=True))
-    found = {name: re.findall(r"```python\n(.*?)```", text, re.S) for name, text in named.items()}
-    assert all(len(blocks) <= 1 for blocks in found.values())
-    return {name: blocks[0] for name, blocks in found.items() if blocks}
+    found = {name: blocks(text, "python") for name, text in named.items()}
+    assert all(len(own) <= 1 for own in found.values())
+    return {name: own[0] for name, own in found.items() if own}
 
 
 BLOCKS = sections()

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pages import blocks
+
 from mtofront.analysis import load
 
 ROOT = Path(__file__).parents[1]
@@ -15,8 +17,7 @@ ROOT = Path(__file__).parents[1]
 def block(language: str, marker: str) -> str:
     """The first fenced block of a language that holds a marker."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = [b for b in re.findall(rf"```{language}\n(.*?)```", text, re.S) if marker in b]
-    return str(found[0])
+    return next(found for found in blocks(text, language) if marker in found)
 
 
 def test_the_readmes_own_problem_trains_and_gets_a_verdict(workdir: Path) -> None:
